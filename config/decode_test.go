@@ -1,0 +1,246 @@
+package config
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// keyValues holds, for every key there is, a valid value that is not the default, and what Go makes of it. Keys are
+// written as tables() labels them.
+var keyValues = map[string]struct {
+	toml string
+	want any
+}{
+	"[log].level":            {`"warn"`, "warn"},
+	"[log].format":           {`"json"`, "json"},
+	"[log].output":           {`"awe4lb.log"`, "awe4lb.log"},
+	"[log.access].output":    {`"stdout"`, "stdout"},
+	"[log.access].format":    {`"json"`, "json"},
+	"[admin].bind":           {`"localhost:7071"`, "localhost:7071"},
+	"[engine].shards":        {`1024`, 1024},
+	"[engine].read_buffer":   {`"1MiB"`, Size(1 << 20)},
+	"[engine].splice":        {`false`, false},
+	"[engine].splice_pipes":  {`65536`, 65536},
+	"[engine].drain_timeout": {`"24h"`, 24 * time.Hour},
+	"[engine].user":          {`"nobody"`, "nobody"},
+	"[engine].group":         {`"nogroup"`, "nogroup"},
+
+	"[engine].max_connections":                {`2147483647`, 1<<31 - 1},
+	"[defaults].connect_timeout":              {`"1ms"`, time.Millisecond},
+	"[defaults].idle_timeout":                 {`"0s"`, time.Duration(0)},
+	"[defaults].half_close_timeout":           {`"100ms"`, 100 * time.Millisecond},
+	"[defaults].max_lifetime":                 {`"8760h"`, 8760 * time.Hour},
+	"[defaults.tcp].nodelay":                  {`false`, false},
+	"[defaults.tcp].keepalive":                {`"32767s"`, 32767 * time.Second},
+	"[defaults.tcp].user_timeout":             {`"1ms"`, time.Millisecond},
+	"[defaults.tcp].backlog":                  {`65535`, 65535},
+	"[defaults.tcp].fastopen":                 {`true`, true},
+	"[frontends.NAME].bind":                   {`["127.0.0.1:8080"]`, []string{"127.0.0.1:8080"}},
+	"[frontends.NAME].protocol":               {`"tcp"`, "tcp"},
+	"[frontends.NAME].pool":                   {`"other"`, "other"},
+	"[frontends.NAME].max_connections":        {`1`, 1},
+	"[frontends.NAME].unix_mode":              {`"0777"`, uint32(0o777)},
+	"[frontends.NAME].idle_timeout":           {`"1h2m3s"`, time.Hour + 2*time.Minute + 3*time.Second},
+	"[frontends.NAME].half_close_timeout":     {`"0s"`, time.Duration(0)},
+	"[frontends.NAME].max_lifetime":           {`"1s"`, time.Second},
+	"[frontends.NAME.tcp].nodelay":            {`false`, false},
+	"[frontends.NAME.tcp].keepalive":          {`"0s"`, time.Duration(0)},
+	"[frontends.NAME.tcp].user_timeout":       {`"24h"`, 24 * time.Hour},
+	"[frontends.NAME.tcp].backlog":            {`1`, 1},
+	"[frontends.NAME.tcp].fastopen":           {`true`, true},
+	"[[frontends.NAME.routes]].pool":          {`"other"`, "other"},
+	"[frontends.NAME.routes.match].source":    {`["10.0.0.0/8"]`, nil},
+	"[pools.NAME].policy":                     {`"random"`, "random"},
+	"[pools.NAME].connect_timeout":            {`"10m"`, 10 * time.Minute},
+	"[pools.NAME].connect_attempts":           {`16`, 16},
+	"[pools.NAME].source":                     {`["10.0.0.1"]`, nil},
+	"[pools.NAME.tcp].nodelay":                {`false`, false},
+	"[pools.NAME.tcp].keepalive":              {`"1s"`, time.Second},
+	"[pools.NAME.tcp].user_timeout":           {`"1s"`, time.Second},
+	"[pools.NAME.tcp].backlog":                {"", nil}, // not for pools
+	"[pools.NAME.tcp].fastopen":               {`true`, true},
+	"[[pools.NAME.backends]].address":         {`"10.0.0.1:80"`, Address{IP: mustAddrPort("10.0.0.1:80")}},
+	"[[pools.NAME.backends]].weight":          {`1000`, 1000},
+	"[[pools.NAME.backends]].priority":        {`255`, 255},
+	"[[pools.NAME.backends]].max_connections": {`7`, 7},
+}
+
+// TestEveryKey walks the structs: each key accepts a valid value, stores it, and has a line of its own.
+func TestEveryKey(t *testing.T) {
+	seen := 0
+	for _, tb := range tables() {
+		for _, k := range keysOf(tb.typ) {
+			if inner := k.field.Type; inner.Kind() == reflect.Struct && !isValue(inner) ||
+				inner.Kind() == reflect.Slice && inner.Elem().Kind() == reflect.Pointer {
+				continue // a table: its keys follow
+			}
+			name := tb.label + "." + k.key
+			value, ok := keyValues[name]
+			if !ok {
+				t.Errorf("%s: no value to try", name)
+				continue
+			}
+			seen++
+			if value.toml == "" {
+				continue
+			}
+			cfg, err := Parse("test.toml", []byte(documentWith(tb.label, k.key, value.toml)))
+			if err != nil {
+				t.Errorf("%s = %s: %v", name, value.toml, err)
+				continue
+			}
+			holder := find(reflect.ValueOf(cfg), tb.typ, tb.label)
+			if got := holder.Field(k.index).Interface(); value.want != nil && !reflect.DeepEqual(got, value.want) {
+				t.Errorf("%s = %s: got %v; want %v", name, value.toml, got, value.want)
+			}
+			if reflect.ValueOf(holder.Field(k.index).Interface()).IsZero() && value.want == nil {
+				t.Errorf("%s = %s: nothing was stored", name, value.toml)
+			}
+		}
+	}
+	if seen != len(keyValues) {
+		t.Errorf("%d keys in the structs, %d in keyValues", seen, len(keyValues))
+	}
+}
+
+// documentWith returns a valid document in which one key of one table is set.
+func documentWith(label, key, value string) string {
+	doc := map[string][]string{
+		"[frontends.NAME]":              {`bind = ["127.0.0.1:8080"]`, `pool = "NAME"`},
+		"[[frontends.NAME.routes]]":     {`pool = "NAME"`},
+		"[frontends.NAME.routes.match]": {`source = ["10.1.0.0/16"]`},
+		"[[pools.NAME.backends]]":       {`address = "10.0.0.9:80"`},
+		"[pools.other]":                 nil,
+	}
+	doc[label] = slices.DeleteFunc(doc[label], func(line string) bool { return strings.HasPrefix(line, key+" =") })
+	doc[label] = append(doc[label], key+" = "+value)
+	if key == "group" {
+		doc[label] = append(doc[label], `user = "nobody"`)
+	}
+	var b strings.Builder
+	for _, label := range []string{"[log]", "[log.access]", "[admin]", "[engine]", "[defaults]", "[defaults.tcp]", "[frontends.NAME]",
+		"[frontends.NAME.tcp]", "[[frontends.NAME.routes]]", "[frontends.NAME.routes.match]", "[pools.NAME]", "[pools.NAME.tcp]",
+		"[[pools.NAME.backends]]", "[pools.other]"} {
+		b.WriteString(label + "\n" + strings.Join(doc[label], "\n") + "\n")
+	}
+	return b.String()
+}
+
+// find returns the struct of the type t that the label stands for; the first of each kind.
+func find(v reflect.Value, t reflect.Type, label string) reflect.Value {
+	v = reflect.Indirect(v)
+	for part := range strings.SplitSeq(strings.Trim(label, "[]"), ".") {
+		if part == "NAME" {
+			continue
+		}
+		for _, k := range keysOf(v.Type()) {
+			if k.key == part {
+				v = v.Field(k.index)
+				if v.Kind() == reflect.Slice {
+					v = v.Index(0)
+				}
+				v = reflect.Indirect(v)
+				break
+			}
+		}
+	}
+	if v.Type() != t {
+		panic("no " + label)
+	}
+	return v
+}
+
+// TestTags: every range in config.go can be read, and holds the default.
+func TestTags(t *testing.T) {
+	cfg, err := Parse("test.toml", []byte(documentWith("[pools.other]", "policy", `"random"`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tb := range tables() {
+		holder := find(reflect.ValueOf(cfg), tb.typ, tb.label)
+		for _, k := range keysOf(tb.typ) {
+			v := holder.Field(k.index)
+			switch v.Kind() {
+			case reflect.Int, reflect.Int64:
+				if b := boundsOf(v.Type(), k.field.Tag); !b.contain(v.Int()) || b.lo > b.hi {
+					t.Errorf("%s.%s: default %d is not in %+v", tb.label, k.key, v.Int(), b)
+				}
+			case reflect.Uint32:
+				if b := boundsOf(v.Type(), k.field.Tag); !b.contain(int64(v.Uint())) {
+					t.Errorf("%s.%s: default %o is not in %+v", tb.label, k.key, v.Uint(), b)
+				}
+			case reflect.String:
+				if words := k.field.Tag.Get("oneof"); words != "" && !slices.Contains(strings.Fields(words), v.String()) {
+					t.Errorf("%s.%s: default %q is not one of %s", tb.label, k.key, v.String(), words)
+				}
+			}
+		}
+	}
+}
+
+func TestInheritance(t *testing.T) {
+	parse := func(text string) *Config {
+		t.Helper()
+		cfg, err := Parse("test.toml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg
+	}
+	const rest = `
+[frontends.a]
+bind = ["127.0.0.1:8080"]
+[frontends.b]
+bind = ["127.0.0.1:8081"]
+idle_timeout = "0s"
+max_lifetime = "1h"
+tcp.nodelay = true
+[pools.a]
+[pools.b]
+connect_timeout = "9s"
+tcp = { keepalive = "0s" }
+`
+	cfg := parse(rest + `
+[defaults]
+connect_timeout = "1s"
+idle_timeout = "2s"
+half_close_timeout = "3s"
+max_lifetime = "4s"
+tcp = { nodelay = false, keepalive = "5s", user_timeout = "6s", backlog = 7, fastopen = true }
+`)
+	a, b := cfg.Frontend("a"), cfg.Frontend("b")
+	if a.IdleTimeout != 2*time.Second || a.HalfCloseTimeout != 3*time.Second || a.MaxLifetime != 4*time.Second || a.TCP != cfg.Defaults.TCP {
+		t.Errorf("a frontend that sets nothing: %+v", a)
+	}
+	wantTCP := cfg.Defaults.TCP
+	wantTCP.NoDelay = true
+	if b.IdleTimeout != 0 || b.HalfCloseTimeout != 3*time.Second || b.MaxLifetime != time.Hour || b.TCP != wantTCP {
+		t.Errorf("a frontend that sets some: %+v", b)
+	}
+	wantTCP = cfg.Defaults.TCP
+	wantTCP.Backlog = 0
+	if p := cfg.Pool("a"); p.ConnectTimeout != time.Second || p.TCP != wantTCP {
+		t.Errorf("a pool that sets nothing: %+v", p)
+	}
+	wantTCP.Keepalive = 0
+	if p := cfg.Pool("b"); p.ConnectTimeout != 9*time.Second || p.TCP != wantTCP {
+		t.Errorf("a pool that sets some: %+v", p)
+	}
+
+	cfg = parse(rest)
+	if a := cfg.Frontend("a"); a.IdleTimeout != 10*time.Minute || !a.TCP.NoDelay {
+		t.Errorf("without [defaults]: %+v", a)
+	}
+	for _, c := range []struct{ text, want string }{
+		{"", "text"},
+		{"[log]\nformat = 'json'", "json"},
+		{"[log]\nformat = 'json'\naccess = { format = 'text' }", "text"},
+	} {
+		if got := parse(c.text).Log.Access.Format; got != c.want {
+			t.Errorf("%q: access format %q; want %q", c.text, got, c.want)
+		}
+	}
+}

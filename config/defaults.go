@@ -1,0 +1,62 @@
+package config
+
+import (
+	"reflect"
+	"time"
+)
+
+// newConfig returns what an empty file means, except log.access.format, which follows log.format once that is known.
+func newConfig() *Config {
+	return &Config{
+		Log:   Log{Level: "info", Format: "text", Output: "stderr"},
+		Admin: Admin{Bind: "127.0.0.1:7070"},
+		Engine: Engine{
+			ReadBuffer:   256 << 10,
+			Splice:       true,
+			SplicePipes:  128,
+			DrainTimeout: 30 * time.Second,
+		},
+		Defaults: Defaults{
+			ConnectTimeout:   5 * time.Second,
+			IdleTimeout:      10 * time.Minute,
+			HalfCloseTimeout: time.Minute,
+			TCP:              TCP{NoDelay: true, Keepalive: time.Minute},
+		},
+	}
+}
+
+func newFrontend(d *Defaults) *Frontend {
+	return &Frontend{
+		Protocol:         "tcp",
+		UnixMode:         0o660,
+		IdleTimeout:      d.IdleTimeout,
+		HalfCloseTimeout: d.HalfCloseTimeout,
+		MaxLifetime:      d.MaxLifetime,
+		TCP:              d.TCP,
+	}
+}
+
+func newPool(d *Defaults) *Pool {
+	p := &Pool{
+		Policy:          "roundrobin",
+		ConnectTimeout:  d.ConnectTimeout,
+		ConnectAttempts: 3,
+		TCP:             d.TCP,
+	}
+	p.TCP.Backlog = 0 // a pool has no listeners
+	return p
+}
+
+// fresh returns a pointer to a new t, filled with what it holds when its table is empty. A table that inherits starts
+// as a copy of what it inherits and then takes its own keys, so that nothing has to remember which keys were set.
+func fresh(t reflect.Type, d *Defaults) reflect.Value {
+	switch t {
+	case reflect.TypeFor[Frontend]():
+		return reflect.ValueOf(newFrontend(d))
+	case reflect.TypeFor[Pool]():
+		return reflect.ValueOf(newPool(d))
+	case reflect.TypeFor[Backend]():
+		return reflect.ValueOf(&Backend{Weight: 1})
+	}
+	return reflect.New(t)
+}

@@ -1,0 +1,175 @@
+package config
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// table is one kind of table that a file may hold.
+type table struct {
+	label string // as messages write it: [log.access], [[frontends.NAME.routes]]; "" is the top of the file
+	typ   reflect.Type
+}
+
+// tables lists every kind of table, in the order of config.go.
+var tables = sync.OnceValue(func() []table {
+	var all []table
+	var walk func(path string, t reflect.Type, array bool)
+	walk = func(path string, t reflect.Type, array bool) {
+		label := ""
+		switch {
+		case array:
+			label = "[[" + path + "]]"
+		case path != "":
+			label = "[" + path + "]"
+		}
+		all = append(all, table{label, t})
+		for _, f := range keysOf(t) {
+			inside := joinKey(path, f.key)
+			switch ft := f.field.Type; {
+			case ft.Kind() == reflect.Struct && !isValue(ft):
+				walk(inside, ft, false)
+			case ft.Kind() == reflect.Slice && isNamed(ft.Elem()):
+				walk(inside+".NAME", ft.Elem().Elem(), false)
+			case ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Pointer:
+				walk(inside, ft.Elem().Elem(), true)
+			}
+		}
+	}
+	walk("", reflect.TypeFor[Config](), false)
+	return all
+})
+
+// notYet are keys of the design that this version does not have, by the type whose table they go to.
+var notYet = map[reflect.Type][]string{
+	reflect.TypeFor[Frontend](): {"tls", "udp", "proxy_protocol", "hello_timeout"},
+	reflect.TypeFor[Match]():    {"sni", "alpn", "not", "any"},
+	reflect.TypeFor[Pool]():     {"health", "discovery", "tls", "send_proxy"},
+}
+
+// elsewhere are the words that other balancers use for our keys.
+var elsewhere = map[reflect.Type]map[string]string{
+	reflect.TypeFor[Config](): {"backends": "pools", "upstreams": "pools", "listeners": "frontends", "global": "engine"},
+	reflect.TypeFor[Engine](): {"workers": "shards", "threads": "shards", "nbthread": "shards", "maxconn": "max_connections"},
+	reflect.TypeFor[Frontend](): {
+		"address": "bind", "addresses": "bind", "listen": "bind", "port": "bind", "default_backend": "pool", "backend": "pool",
+		"upstream": "pool", "maxconn": "max_connections", "timeout": "idle_timeout", "rules": "routes", "mode": "protocol",
+	},
+	reflect.TypeFor[Pool](): {
+		"servers": "backends", "server": "backends", "upstreams": "backends", "targets": "backends", "nodes": "backends",
+		"members": "backends", "balance": "policy", "algorithm": "policy", "strategy": "policy", "retries": "connect_attempts",
+		"bind": "source", "timeout": "connect_timeout",
+	},
+	reflect.TypeFor[Backend](): {"addr": "address", "host": "address", "url": "address", "server": "address", "maxconn": "max_connections"},
+	reflect.TypeFor[Match]():   {"src": "source", "ip": "source", "client": "source", "cidr": "source"},
+}
+
+// unknownKey fills in what can be said about a key that the table t does not have.
+func unknownKey(key string, t reflect.Type) Error {
+	if slices.Contains(notYet[t], key) {
+		return Error{Problem: "is not in this version of awe4lb"}
+	}
+	e := Error{Problem: "unknown key"}
+	keys := keyNames(t)
+	ours, translated := elsewhere[t][key]
+	near, homes := nearest(key, keys), homesOf(key)
+	switch top := t == reflect.TypeFor[Config](); {
+	case translated:
+		e.Hint = "here it is " + quote(ours)
+	case len(homes) > 0 && !(top && near != ""):
+		e.Hint = "belongs to " + list(homes, "or")
+	case near != "":
+		e.Hint = didYouMean(near)
+	default:
+		e.Want = list(keys, "or")
+	}
+	return e
+}
+
+// homesOf returns the tables that have the key.
+func homesOf(key string) []string {
+	var labels []string
+	for _, tb := range tables() {
+		if !slices.Contains(keyNames(tb.typ), key) || slices.Contains(labels, tb.label) {
+			continue
+		}
+		if tb.label == "" {
+			return []string{"the top of the file"}
+		}
+		if tb.label == "[pools.NAME.tcp]" && key == "backlog" {
+			continue
+		}
+		labels = append(labels, tb.label)
+	}
+	return labels
+}
+
+// quoted wraps each word in quotes of its own.
+func quoted(words []string) []string {
+	q := make([]string, len(words))
+	for i, w := range words {
+		q[i] = quote(w)
+	}
+	return q
+}
+
+func didYouMean(word string) string { return "did you mean " + quote(word) + "?" }
+
+// nearest returns the word that s was surely meant to be, or "" when none is near: one begins the other, or at most a
+// third of the letters are wrong.
+func nearest(s string, words []string) string {
+	s = fold(s)
+	if len(s) > maxShown || len(words) > 1000 {
+		return ""
+	}
+	best, least := "", maxShown
+	for _, w := range words {
+		if len(w) > maxShown {
+			continue
+		}
+		folded := fold(w)
+		most := max(1, len(w)/3)
+		d := most + 1
+		if len(s) >= 3 && strings.HasPrefix(folded, s) || len(w) >= 3 && strings.HasPrefix(s, folded) {
+			d = 1
+		}
+		if n := len(s) - len(folded); max(n, -n) <= most {
+			d = min(d, editDistance(s, folded))
+		}
+		if d < least && d <= most && d < len(s) {
+			best, least = w, d
+		}
+	}
+	return best
+}
+
+// fold makes words alike that people mix up.
+func fold(s string) string { return strings.ReplaceAll(strings.ToLower(s), "-", "_") }
+
+// editDistance counts the letters to insert, delete, replace or swap with their neighbour to make b of a. Method:
+// optimal string alignment, bytes for letters.
+func editDistance(a, b string) int {
+	before := make([]int, len(b)+1) // the row two above
+	above := make([]int, len(b)+1)
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		before, above, row = above, row, before
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(above[j]+1, row[j-1]+1, above[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+	}
+	return row[len(b)]
+}
