@@ -1,0 +1,130 @@
+package balancer
+
+import (
+	"fmt"
+	"reflect"
+
+	"awe4lb/config"
+)
+
+// Report says what a change of configuration did.
+type Report struct {
+	Version     uint64   `json:"version"`                // of the snapshot now in force
+	Changes     []Change `json:"changes"`                // empty when the new configuration means the same
+	NeedRestart []string `json:"need_restart,omitempty"` // settings that changed and take effect at the next start
+}
+
+// Change is one difference.
+type Change struct {
+	Kind   string `json:"kind"`             // frontend, listener, pool, backend, log, engine
+	Name   string `json:"name"`             // of the frontend or pool; an address; pool/address for backends
+	Action string `json:"action"`           // added, removed, changed, kept
+	Detail string `json:"detail,omitempty"` // in words
+}
+
+// compare lists what differs between two snapshots.
+func compare(old, next *Snapshot) []Change {
+	changes := []Change{}
+	add := func(kind, name, action, detail string) {
+		changes = append(changes, Change{kind, name, action, detail})
+	}
+	for _, f := range old.Frontends {
+		if next.Frontend(f.Config.Name) == nil {
+			add("frontend", f.Config.Name, "removed", sessions(f.Live.Active()))
+		}
+	}
+	for _, f := range next.Frontends {
+		was := old.Frontend(f.Config.Name)
+		switch {
+		case was == nil:
+			add("frontend", f.Config.Name, "added", "")
+		case !reflect.DeepEqual(was.Config, f.Config):
+			add("frontend", f.Config.Name, "changed", "new sessions use the new settings")
+		}
+	}
+	for _, p := range old.Pools {
+		if next.Pool(p.Config.Name) == nil {
+			add("pool", p.Config.Name, "removed", "")
+		}
+	}
+	for _, p := range next.Pools {
+		was := old.Pool(p.Config.Name)
+		if was == nil {
+			add("pool", p.Config.Name, "added", fmt.Sprintf("%d backends", len(p.Members)))
+			continue
+		}
+		if !samePool(was.Config, p.Config) {
+			add("pool", p.Config.Name, "changed", "new sessions use the new settings")
+		}
+		compareMembers(was, p, add)
+	}
+	if !reflect.DeepEqual(old.Config.Log, next.Config.Log) {
+		add("log", "", "changed", "")
+	}
+	return changes
+}
+
+// samePool compares what a pool says of itself, its backends apart.
+func samePool(a, b *config.Pool) bool {
+	x, y := *a, *b
+	x.Backends, y.Backends = nil, nil
+	return reflect.DeepEqual(x, y)
+}
+
+func compareMembers(was, now *Pool, add func(kind, name, action, detail string)) {
+	before := map[config.Address]*Member{}
+	for _, m := range was.Members {
+		before[m.Address] = m
+	}
+	for _, m := range now.Members {
+		old := before[m.Address]
+		delete(before, m.Address)
+		name := m.Pool + "/" + m.Name
+		switch {
+		case old == nil:
+			add("backend", name, "added", "")
+		case *old.Config != *m.Config:
+			add("backend", name, "changed", fmt.Sprintf("weight %d, priority %d, max_connections %d",
+				m.Config.Weight, m.Config.Priority, m.Config.MaxConnections))
+		}
+	}
+	for _, m := range was.Members { // in order
+		if before[m.Address] != nil {
+			add("backend", m.Pool+"/"+m.Name, "removed", sessions(m.Active()))
+		}
+	}
+}
+
+func sessions(n int64) string {
+	switch n {
+	case 0:
+		return "no session left"
+	case 1:
+		return "1 session goes on"
+	}
+	return fmt.Sprintf("%d sessions go on", n)
+}
+
+// needRestart names the settings that differ and that only a start applies. The first configuration is that start.
+func needRestart(old, next *Snapshot) []string {
+	if old.Version == 0 {
+		return nil
+	}
+	var names []string
+	a, b := old.Config, next.Config
+	for _, s := range []struct {
+		name string
+		same bool
+	}{
+		{"engine.shards", a.Engine.Shards == b.Engine.Shards},
+		{"engine.read_buffer", a.Engine.ReadBuffer == b.Engine.ReadBuffer},
+		{"engine.user", a.Engine.User == b.Engine.User},
+		{"engine.group", a.Engine.Group == b.Engine.Group},
+		{"admin.bind", a.Admin.Bind == b.Admin.Bind},
+	} {
+		if !s.same {
+			names = append(names, s.name)
+		}
+	}
+	return names
+}
