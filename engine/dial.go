@@ -1,0 +1,186 @@
+package engine
+
+import (
+	"net/netip"
+	"syscall"
+	"time"
+
+	"awe4lb/config"
+
+	"golang.org/x/sys/unix"
+)
+
+// fdRetry is how long a session waits for a descriptor, or for room in a unix socket's queue, before it asks again.
+const fdRetry = 25 * time.Millisecond
+
+// dial picks a backend and starts to connect, again and again until one is on its way or none is left.
+func (s *session) dial(now int64) {
+	for int(s.attempts) < s.pool.Config.ConnectAttempts {
+		b := s.pool.Pick(s.tried)
+		if b == nil {
+			break
+		}
+		s.target, s.bstats = b, s.sh.backendStats(b)
+		if s.attempts++; s.attempts > 1 {
+			s.sh.poolStats(s.pool).Retries++
+		}
+		s.dialed = now
+		if s.connect(now) {
+			return
+		}
+	}
+	if s.fault == none {
+		s.fault = NoBackend
+		s.sh.poolStats(s.pool).NoBackend++
+	}
+	s.end(s.fault)
+}
+
+// connect starts to connect to the target. It reports false when the target has failed already and was given up.
+func (s *session) connect(now int64) bool {
+	sh := s.sh
+	address, tcp := s.target.Address, &s.pool.Config.TCP
+	fd, errno := sysSocket(sh.target.set(address))
+	if errno != 0 {
+		// Descriptors come back when sessions end. The client waits for one as it would for the backend.
+		return s.wait(now, NoResources)
+	}
+	s.backend.open(fd, address.IsUnix())
+	s.backend.bare = true
+	if !address.IsUnix() {
+		s.bindSource(fd)
+		if tcp.UserTimeout > 0 {
+			sysSetInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(tcp.UserTimeout/time.Millisecond))
+		}
+		if tcp.FastOpen {
+			// connect returns at once and the first send carries the SYN: after that there is no retry.
+			sysSetInt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 1)
+		}
+	}
+	sh.target.set(address) // bindSource uses it too
+	switch errno := sysConnect(fd, &sh.target); {
+	case errno == 0 || errno == syscall.EINPROGRESS:
+		if err := sh.loop.Register(fd, &s.backend); err != nil {
+			return s.giveUp(NoResources)
+		}
+		sh.loop.After(&s.timer, now, s.pool.Config.ConnectTimeout)
+		if errno == 0 {
+			s.probe()
+		}
+		return true
+	case errno == syscall.EAGAIN && address.IsUnix(): // its accept queue is full
+		s.closeBackend()
+		return s.wait(now, ConnectTimeout)
+	default:
+		return s.giveUp(connectReason(errno))
+	}
+}
+
+// bindSource binds fd to the next of the pool's source addresses of the target's family, if it has any. The port is left
+// to connect(2), so that one port can serve several backends.
+func (s *session) bindSource(fd int) {
+	sources := s.pool.Config.Source
+	target := s.target.Address.IP.Addr()
+	for range sources {
+		s.sh.turn++
+		source := sources[s.sh.turn%len(sources)]
+		if source.Is4() == target.Is4() {
+			sysSetInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+			s.sh.target.set(config.Address{IP: netip.AddrPortFrom(source, 0)})
+			sysBind(fd, &s.sh.target) // a failure shows as a failed connect or as the system's own choice
+			return
+		}
+	}
+}
+
+// wait tries the same target again in a moment, unless connect_timeout is over: then it was reason's fault.
+func (s *session) wait(now int64, reason Reason) bool {
+	if now-s.dialed >= int64(s.pool.Config.ConnectTimeout) {
+		return s.giveUp(reason)
+	}
+	s.sh.loop.After(&s.timer, now, fdRetry)
+	return true
+}
+
+// redial reacts to the timer of a connecting session.
+func (s *session) redial(now int64) {
+	if s.backend.fd < 0 {
+		if s.connect(now) {
+			return
+		}
+	} else {
+		s.giveUp(ConnectTimeout)
+	}
+	s.dial(now)
+}
+
+// giveUp notes that the target failed and returns false.
+func (s *session) giveUp(reason Reason) bool {
+	s.closeBackend()
+	s.bstats.ConnectErrors[reason]++
+	if !s.client.failed {
+		s.fault = reason
+	}
+	s.tried = append(s.tried, s.target)
+	s.target.Release()
+	s.target = nil
+	s.sh.loop.Cancel(&s.timer)
+	return false
+}
+
+// closeBackend closes the socket and keeps what waits for the backend: the next one gets it.
+func (s *session) closeBackend() {
+	if s.backend.fd >= 0 {
+		s.sh.loop.Close(int(s.backend.fd))
+		s.backend.fd = -1
+	}
+}
+
+// probe finds out whether the backend is connected, by sending it what the client has said so far, be it nothing: an
+// event may be a stale one of an earlier socket, but a send that succeeds is proof, and one that fails says why.
+func (s *session) probe() {
+	b := &s.backend
+	data := b.buf
+	if data != nil {
+		data = data[b.off:] // an earlier backend did not take it
+	} else if s.client.readable {
+		data = s.sh.buf[:s.client.read(s.sh.buf)]
+		if s.client.failed && len(data) == 0 {
+			s.end(s.fault)
+			return
+		}
+	}
+	if len(data) > nagleSafe {
+		b.setNoDelay()
+	}
+	n, errno := sysSend(int(b.fd), data, 0)
+	if n > 0 {
+		b.took(n)
+	}
+	if b.buf != nil {
+		b.off += int32(n)
+		if int(b.off) == len(b.buf) {
+			b.dropBuffer()
+		}
+	} else if n < len(data) {
+		b.park(data[n:])
+	}
+	switch errno {
+	case 0:
+		s.opened()
+	case syscall.EAGAIN, syscall.EINPROGRESS: // not yet
+	default:
+		s.giveUp(connectReason(errno))
+		s.dial(s.sh.loop.Now())
+	}
+}
+
+func connectReason(errno syscall.Errno) Reason {
+	switch errno {
+	case syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ENOENT: // ENOENT: no such unix socket
+		return ConnectRefused
+	case syscall.ETIMEDOUT:
+		return ConnectTimeout
+	}
+	return ConnectFailed
+}

@@ -1,0 +1,101 @@
+package engine
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"awe4lb/balancer"
+)
+
+// listen makes the shard accept from exactly the bindings given; shard is its number. Whoever waits in the queue of a
+// listener that goes is accepted first. It runs on the loop.
+func (sh *shard) listen(shard int, wanted map[bindKey]*bound) {
+	byFD := map[int]*bound{}
+	for _, b := range wanted {
+		if shard < len(b.fds) {
+			byFD[b.fds[shard]] = b
+		}
+	}
+	kept := sh.listeners[:0]
+	for _, l := range sh.listeners {
+		b := byFD[l.fd]
+		if b == nil {
+			for !l.accept(acceptBudget) && !sh.paused {
+			}
+			sh.loop.Forget(l.fd)
+			continue
+		}
+		l.front, l.fstats = b.front, sh.frontendStats(b.front.Config.Name)
+		kept = append(kept, l)
+		delete(byFD, l.fd)
+	}
+	sh.listeners = kept
+	for fd, b := range byFD {
+		l := &listener{sh: sh, fd: fd, address: b.address, front: b.front,
+			fstats: sh.frontendStats(b.front.Config.Name)}
+		sh.listeners = append(sh.listeners, l)
+		if sh.paused {
+			continue
+		}
+		if err := sh.loop.Listen(fd, l); err != nil {
+			sh.pause()
+		}
+	}
+}
+
+// prune forgets the counters of what is no longer configured and no longer in use.
+func (sh *shard) prune(snap *balancer.Snapshot) {
+	for name, f := range sh.frontends {
+		if snap.Frontend(name) == nil && f.open() == 0 {
+			delete(sh.frontends, name)
+		}
+	}
+	for name := range sh.pools {
+		if snap.Pool(name) == nil {
+			delete(sh.pools, name)
+		}
+	}
+	for b := range sh.backends {
+		if b.Active() == 0 && !snap.Has(b) {
+			delete(sh.backends, b)
+		}
+	}
+}
+
+// drainPoll is how often Drain looks whether the last session has ended.
+const drainPoll = 10 * time.Millisecond
+
+// Drain stops listening and waits until every session has ended by itself or ctx is done; those that are left then are
+// ended for the reason given, Drained or Killed. It returns their number.
+func (e *Engine) Drain(ctx context.Context, reason func() Reason) int64 {
+	e.draining.Store(true)
+	e.mu.Lock()
+	bindings := e.bindings
+	e.bindings = nil
+	e.limit.Store(math.MaxInt64) // those in the queues are to be let in
+	for i, sh := range e.shards {
+		sh.loop.Call(func() { sh.listen(i, nil) })
+	}
+	for _, b := range bindings {
+		b.close()
+	}
+	e.mu.Unlock()
+	tick := time.NewTicker(drainPoll)
+	defer tick.Stop()
+	for e.sessions.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			cut := e.sessions.Load()
+			for _, sh := range e.shards {
+				sh.loop.Call(func() { sh.endAll(reason()) })
+			}
+			return cut
+		}
+	}
+	return 0
+}
+
+// Draining reports whether Drain has begun. Safe from any goroutine.
+func (e *Engine) Draining() bool { return e.draining.Load() }

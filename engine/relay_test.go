@@ -1,0 +1,383 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"awe4lb/config"
+	"awe4lb/engine/loop"
+	"awe4lb/internal/lbtest"
+)
+
+// exchange sends up to the backend and down to the client at the same time, in random pieces, and checks every byte at
+// both ends.
+func exchange(t *testing.T, up, down int64, edit func(*config.Config)) {
+	t.Helper()
+	fromClient := make(chan error, 1)
+	backend := lbtest.Serve(t, func(c *net.TCPConn) {
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() {
+			s := lbtest.NewStream(2, down)
+			s.Chunks = rand.New(rand.NewPCG(2, 2))
+			_, err := io.CopyBuffer(struct{ io.Writer }{c}, s, make([]byte, 300<<10))
+			if err != nil {
+				t.Error(err)
+			}
+			c.CloseWrite()
+		})
+		fromClient <- lbtest.NewStream(1, up).Check(c)
+	})
+	r := newRig(t, []string{backend}, edit)
+	c := r.dial()
+	_ = c.SetDeadline(time.Now().Add(4 * time.Minute))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		s := lbtest.NewStream(1, up)
+		s.Chunks = rand.New(rand.NewPCG(1, 1))
+		if _, err := io.CopyBuffer(struct{ io.Writer }{c}, s, make([]byte, 300<<10)); err != nil {
+			t.Error(err)
+		}
+		c.CloseWrite()
+	})
+	if err := lbtest.NewStream(2, down).Check(c); err != nil {
+		t.Errorf("to the client: %v", err)
+	}
+	if err := <-fromClient; err != nil {
+		t.Errorf("to the backend: %v", err)
+	}
+	wg.Wait()
+	rec := r.wantEndsOneOf(ClientEOF, BackendEOF)
+	if rec.C2B != uint64(up) || rec.B2C != uint64(down) {
+		t.Errorf("counted %d up, %d down; want %d, %d", rec.C2B, rec.B2C, up, down)
+	}
+}
+
+// wantEndsOneOf waits for the only session to end for one of the reasons.
+func (r *rig) wantEndsOneOf(reasons ...Reason) Record {
+	r.t.Helper()
+	lbtest.Eventually(r.t, "the session ended", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.ended) > 0
+	})
+	for _, reason := range reasons {
+		if r.ended[0].Reason == reason {
+			return r.ended[0]
+		}
+	}
+	r.t.Fatalf("ended for %v, want one of %v", r.ended[0].Reason, reasons)
+	return Record{}
+}
+
+func TestEveryByteBothWays(t *testing.T) {
+	size := int64(1 << 30)
+	if raceEnabled || testing.Short() {
+		size = 64 << 20
+	}
+	t.Run("splice", func(t *testing.T) {
+		exchange(t, size, size, nil)
+	})
+	t.Run("read and write", func(t *testing.T) {
+		exchange(t, size/4, size/4, func(c *config.Config) { c.Engine.Splice = false })
+	})
+	t.Run("no pipe to be had", func(t *testing.T) {
+		exchange(t, size/16, size/16, func(c *config.Config) { c.Engine.SplicePipes = 1 })
+	})
+}
+
+func TestBulkIsSpliced(t *testing.T) {
+	exchangeSize := int64(256 << 20)
+	backend := lbtest.Serve(t, func(c *net.TCPConn) {
+		_, _ = io.Copy(struct{ io.Writer }{c}, lbtest.NewStream(3, exchangeSize))
+	})
+	r := newRig(t, []string{backend}, nil)
+	c := r.dial()
+	if err := lbtest.NewStream(3, exchangeSize).Check(c); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	r.wantEndsOneOf(BackendEOF)
+	var spliced uint64
+	pipes := 0
+	for _, sh := range r.e.Stats().Shards {
+		spliced += sh.SplicedBytes
+		pipes += sh.Pipes
+	}
+	if spliced < uint64(exchangeSize)/2 {
+		t.Errorf("spliced %d of %d bytes", spliced, exchangeSize)
+	}
+	if pipes > pipeKeep {
+		t.Errorf("%d pipes held after the session", pipes)
+	}
+}
+
+// TestOneByteSegments also shows that nothing is held back to be sent with more: each byte comes back before the next
+// one goes.
+func TestOneByteSegments(t *testing.T) {
+	r := newRig(t, []string{lbtest.Echo(t)}, nil)
+	c := r.dial()
+	for i := range 1000 {
+		b := string(rune('a' + i%26))
+		say(t, c, b)
+		hear(t, c, b)
+	}
+	c.CloseWrite()
+	hearEnd(t, c, "")
+	r.wantEnds(ClientEOF)
+}
+
+func TestServerFirst(t *testing.T) {
+	r := newRig(t, []string{lbtest.Serve(t, func(c *net.TCPConn) {
+		_, _ = io.WriteString(c, "220 ready\r\n")
+		_, _ = io.Copy(c, c)
+	})}, nil)
+	c := r.dial()
+	hear(t, c, "220 ready\r\n")
+	say(t, c, "EHLO\r\n")
+	hear(t, c, "EHLO\r\n")
+}
+
+func TestHalfClose(t *testing.T) {
+	const size = 8 << 20
+	t.Run("client first", func(t *testing.T) {
+		r := newRig(t, []string{lbtest.Serve(t, func(c *net.TCPConn) {
+			if err := lbtest.NewStream(1, size).Check(c); err != nil {
+				t.Error(err)
+			}
+			_, _ = io.Copy(c, lbtest.NewStream(2, size))
+		})}, nil)
+		c := r.dial()
+		if _, err := io.Copy(c, lbtest.NewStream(1, size)); err != nil {
+			t.Fatal(err)
+		}
+		c.CloseWrite()
+		if err := lbtest.NewStream(2, size).Check(c); err != nil {
+			t.Fatal(err)
+		}
+		r.wantEnds(ClientEOF)
+	})
+	t.Run("backend first", func(t *testing.T) {
+		got := make(chan error, 1)
+		r := newRig(t, []string{lbtest.Serve(t, func(c *net.TCPConn) {
+			_, _ = io.Copy(c, lbtest.NewStream(2, size))
+			c.CloseWrite()
+			got <- lbtest.NewStream(1, size).Check(c)
+		})}, nil)
+		c := r.dial()
+		if err := lbtest.NewStream(2, size).Check(c); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(c, lbtest.NewStream(1, size)); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		if err := <-got; err != nil {
+			t.Fatal(err)
+		}
+		r.wantEnds(BackendEOF)
+	})
+}
+
+// TestFINBehindData sends data and FIN together, in both directions, so that a short read hides the FIN.
+func TestFINBehindData(t *testing.T) {
+	r := newRig(t, []string{lbtest.Serve(t, func(c *net.TCPConn) {
+		b, err := io.ReadAll(c)
+		if err != nil {
+			t.Error(err)
+		}
+		_, _ = c.Write(append([]byte("you said "), b...))
+	})}, nil)
+	for i := range 500 {
+		c := r.dial()
+		q := fmt.Sprint("question ", i)
+		say(t, c, q)
+		c.CloseWrite()
+		hearEnd(t, c, "you said "+q)
+		c.Close()
+	}
+}
+
+func TestDataThenReset(t *testing.T) {
+	isReset := func(err error) bool { return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) }
+	for _, size := range []int{5, 100_000, 3 << 20} {
+		data := strings.Repeat("x", size)
+		t.Run(fmt.Sprint("backend ", size), func(t *testing.T) {
+			r := newRig(t, []string{lbtest.Serve(t, func(c *net.TCPConn) {
+				_, _ = c.Read(make([]byte, 1))
+				_, _ = io.WriteString(c, data)
+				waitSent(t, c) // its own kernel has to have sent it all, for SO_LINGER would drop it
+				_ = c.SetLinger(0)
+			})}, nil)
+			c := r.dial()
+			say(t, c, "?")
+			got, err := io.ReadAll(c)
+			if len(got) != size || !isReset(err) {
+				t.Errorf("got %d of %d bytes and %v; want all of them and a reset", len(got), size, err)
+			}
+			r.wantEnds(BackendRST)
+		})
+		t.Run(fmt.Sprint("client ", size), func(t *testing.T) {
+			result := make(chan string, 1)
+			r := newRig(t, []string{lbtest.Serve(t, func(c *net.TCPConn) {
+				got, err := io.ReadAll(c)
+				result <- fmt.Sprint(len(got), " reset ", isReset(err))
+			})}, nil)
+			c := r.dial()
+			say(t, c, data)
+			waitSent(t, c)
+			_ = c.SetLinger(0)
+			c.Close()
+			if got, want := <-result, fmt.Sprint(size, " reset true"); got != want {
+				t.Errorf("the backend got %s; want %s", got, want)
+			}
+			r.wantEnds(ClientRST)
+		})
+	}
+}
+
+// waitSent waits until everything written to c was acknowledged.
+func waitSent(t testing.TB, c *net.TCPConn) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		unsent := 0
+		if err := raw.Control(func(fd uintptr) { unsent = sysUnsent(int(fd)) }); err != nil || unsent == 0 {
+			return
+		}
+	}
+	t.Error("not everything was acknowledged within 20 s")
+}
+
+// TestSlowReaderGetsDataBeforeReset has a reader so slow that the data it is due is still in our send queue when the
+// reset comes.
+func TestSlowReaderGetsDataBeforeReset(t *testing.T) {
+	const size = 1 << 20
+	r := newRig(t, []string{lbtest.Serve(t, func(c *net.TCPConn) {
+		_, _ = io.Copy(struct{ io.Writer }{c}, lbtest.NewStream(1, size))
+		waitSent(t, c)
+		_ = c.SetLinger(0)
+	})}, nil)
+	c := r.dial()
+	_ = c.SetReadBuffer(64 << 10)
+	lbtest.Eventually(t, "the backend is gone", func() bool { return r.aborting() == 1 })
+	err := lbtest.NewStream(1, size).Check(c)
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprint("after ", size, " of ", size)) || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %v; want every byte, then a reset", err)
+	}
+	r.wantEnds(BackendRST)
+}
+
+// aborting returns the number of sessions that wait to pass on a reset.
+func (r *rig) aborting() int { return r.inState(aborting) }
+
+func (r *rig) inState(want state) int {
+	n := 0
+	for _, sh := range r.e.shards {
+		sh.loop.Call(func() {
+			for s := sh.sessions.next; s != &sh.sessions; s = s.next {
+				if s.state == want {
+					n++
+				}
+			}
+		})
+	}
+	return n
+}
+
+// TestShortConnections opens and closes many, and none may fail.
+func TestShortConnections(t *testing.T) {
+	total, parallel := 10_000, 50
+	if raceEnabled {
+		total = 2_000
+	}
+	backends := []string{lbtest.Echo(t), lbtest.Echo(t), lbtest.Echo(t)}
+	r := newRig(t, backends, nil)
+	address := r.address()
+	var wg sync.WaitGroup
+	for w := range parallel {
+		wg.Go(func() {
+			for i := range total / parallel {
+				c, err := net.Dial("tcp", address)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				q := fmt.Sprint(w, "/", i)
+				_, _ = io.WriteString(c, q)
+				_ = c.(*net.TCPConn).CloseWrite()
+				if b, err := io.ReadAll(c); err != nil || string(b) != q {
+					t.Errorf("got %q, %v; want %q", b, err, q)
+				}
+				c.Close()
+			}
+		})
+	}
+	wg.Wait()
+	lbtest.Eventually(t, "all sessions ended", func() bool { n, _ := r.e.Sessions(); return n == 0 })
+	f := r.e.Stats().Frontends["f"]
+	if f.Accepted != uint64(total) || f.Ended[ClientEOF] != uint64(total) {
+		t.Errorf("accepted %d, ended by the client %d; want %d", f.Accepted, f.Ended[ClientEOF], total)
+	}
+}
+
+// TestSpuriousEvents tells every side of every session, again and again, that anything may have happened to it: what a
+// stale event of a reused descriptor does. No byte may suffer.
+func TestSpuriousEvents(t *testing.T) {
+	r := newRig(t, []string{lbtest.Echo(t)}, nil)
+	stop := make(chan struct{})
+	var pest sync.WaitGroup
+	pest.Go(func() {
+		for bits := uint32(1); ; bits = bits*1103515245 + 12345 {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			for _, sh := range r.e.shards {
+				sh.loop.Call(func() {
+					for s := sh.sessions.next; s != &sh.sessions; {
+						next := s.next
+						s.client.Ready(loop.Events(bits))
+						if s.state != ended {
+							s.backend.Ready(loop.Events(bits >> 3))
+						}
+						s = next
+					}
+				})
+			}
+		}
+	})
+	var wg sync.WaitGroup
+	for i := range uint64(8) {
+		wg.Go(func() {
+			for range 5 {
+				c := r.dial()
+				size := int64(1 << 20)
+				go func() {
+					s := lbtest.NewStream(i, size)
+					s.Chunks = rand.New(rand.NewPCG(i, 0))
+					_, _ = io.CopyBuffer(struct{ io.Writer }{c}, s, make([]byte, 9000))
+					c.CloseWrite()
+				}()
+				if err := lbtest.NewStream(i, size).Check(c); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(stop)
+	pest.Wait()
+}

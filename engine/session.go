@@ -1,0 +1,334 @@
+package engine
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"awe4lb/balancer"
+	"awe4lb/config"
+	"awe4lb/engine/loop"
+
+	"golang.org/x/sys/unix"
+)
+
+// session is a client's connection and the one to its backend; the package comment draws its life. Owned by the shard's
+// goroutine. Sessions are recycled through the shard's free list.
+type session struct {
+	// Set once, never changed.
+	sh *shard
+
+	// Set when the client is accepted.
+	front   *config.Frontend       // timeouts; from the snapshot of that moment
+	live    *balancer.FrontendLive // holds one count
+	fstats  *FrontendStats
+	pool    *balancer.Pool // nil: no route
+	address netip.AddrPort // the client; the zero AddrPort on a unix socket
+	started int64          // loop time, ns
+
+	// Set for each attempt to connect.
+	target   *balancer.Backend // holds one count; nil between attempts
+	bstats   *BackendStats     // target's
+	dialed   int64             // loop time of connect(2)
+	attempts uint8
+	tried    []*balancer.Backend // those that failed
+
+	client, backend side
+	state           state
+	first           Reason // which end was done first
+	fault           Reason // what went wrong, if anything did
+
+	// Time. moved says that bytes moved since quiet, the last time Expire looked.
+	timer       loop.Timer
+	connectedIn int64 // from accept to established, ns
+	quiet       int64 // loop time
+	dies        int64 // loop time at which max_lifetime ends the session; 0 never
+	moved       bool
+	kept        bool // keepalive is set on the backend's socket
+	unsent      int  // while aborting: bytes the other end had not acknowledged when last asked
+
+	next, prev *session // the shard's list of open sessions, or its free list
+}
+
+type state uint8
+
+const (
+	connecting state = iota
+	open
+	aborting
+	ended
+)
+
+const (
+	none = Reason(255)
+
+	abortPoll  = 20 * time.Millisecond // how often an aborting session looks whether everything was acknowledged
+	abortQuiet = 2 * time.Second       // and how long it waits without progress
+)
+
+func newSession(sh *shard) *session {
+	s := &session{sh: sh}
+	s.client = side{s: s, fd: -1, kind: ToClient}
+	s.backend = side{s: s, fd: -1, kind: ToBackend}
+	s.timer.Handle(s)
+	return s
+}
+
+// begin starts a session for an accepted client. The caller has counted it on the frontend.
+func (s *session) begin(fd int, local bool, f *balancer.Frontend, fstats *FrontendStats, address netip.AddrPort, now int64) {
+	s.front, s.live, s.fstats = f.Config, f.Live, fstats
+	s.address, s.started = address, now
+	s.state, s.first, s.fault = connecting, none, none
+	s.attempts, s.tried = 0, s.tried[:0]
+	s.connectedIn, s.dies, s.moved, s.kept = 0, 0, false, false
+	s.target, s.bstats = nil, nil
+	s.client.open(fd, local)
+	s.backend.open(-1, false)
+	fstats.Accepted++
+	s.pool = f.Route(address.Addr())
+	if s.pool == nil {
+		s.end(NoRoute)
+		return
+	}
+	if err := s.sh.loop.Register(fd, &s.client); err != nil {
+		s.end(NoResources)
+		return
+	}
+	s.dial(now)
+}
+
+// peer returns the other end.
+func (x *side) peer() *side {
+	if x.kind == ToClient {
+		return &x.s.backend
+	}
+	return &x.s.client
+}
+
+// ready reacts to an event of x.
+func (s *session) ready(x *side, ev loop.Events) {
+	switch s.state {
+	case connecting:
+		if x == &s.backend {
+			s.probe()
+		} else if ev.Failed() {
+			// Has the client gone? Only SO_ERROR knows; a FIN may be a client that has sent all its request. What a client
+			// said before it reset the connection still goes to the backend.
+			if errno := sysError(int(x.fd)); errno != 0 {
+				x.fail(errno)
+				if sysUnread(int(x.fd)) == 0 {
+					s.end(s.fault)
+				}
+			}
+		}
+	case open:
+		s.relay(x)
+	}
+}
+
+// opened goes from connecting to open.
+func (s *session) opened() {
+	now := s.sh.loop.Now()
+	s.state = open
+	if !s.client.failed {
+		s.fault = none // of backends tried before
+	}
+	s.connectedIn = now - s.started
+	s.bstats.Sessions++
+	s.bstats.Connect.observe(now - s.dialed)
+	s.quiet = now
+	if life := int64(s.front.MaxLifetime); life > 0 {
+		s.dies = s.started + life - rand.Int64N(life/10+1) // so that sessions begun together do not end together
+	}
+	s.watch(now)
+	if s.client.readable {
+		s.pump(&s.client, &s.backend)
+	}
+	if s.backend.readable {
+		s.pump(&s.backend, &s.client)
+	}
+	s.settle()
+}
+
+// count notes n bytes sent to the side of that kind.
+func (s *session) count(kind uint8, n int) {
+	s.moved = true
+	s.fstats.Bytes[kind] += uint64(n)
+	s.bstats.Bytes[kind] += uint64(n)
+}
+
+// noteEOF notes that x has nothing more to say.
+func (s *session) noteEOF(x *side) {
+	if s.first == none {
+		s.first = ClientEOF + Reason(x.kind)
+	}
+}
+
+// noteFault notes why x failed. The first fault is the cause; a later one is its consequence.
+func (s *session) noteFault(x *side, errno syscall.Errno) {
+	if s.fault != none {
+		return
+	}
+	switch errno {
+	case syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.ENETDOWN:
+		s.fault = ClientLost + Reason(x.kind)
+	default:
+		s.fault = ClientRST + Reason(x.kind)
+	}
+}
+
+// idleLimit is how long the session may be quiet now; 0 is for ever.
+func (s *session) idleLimit() time.Duration {
+	if s.client.shut || s.backend.shut {
+		half, idle := s.front.HalfCloseTimeout, s.front.IdleTimeout
+		if half > 0 && (idle == 0 || half < idle) {
+			return half
+		}
+	}
+	return s.front.IdleTimeout
+}
+
+// keepaliveAfter is the age at which a session's backend socket gets its keepalive options: the many that end sooner
+// are spared the system calls.
+const keepaliveAfter = 5 * time.Second
+
+// watch sets the timer of an open session for the next look. Idleness is looked for four times per idle_timeout and
+// otherwise costs one store per relayed piece, so a session ends between idle_timeout and 1.25 times that after its last
+// byte.
+func (s *session) watch(now int64) {
+	next := int64(1<<63 - 1)
+	if limit := int64(s.idleLimit()); limit > 0 {
+		next = min(limit/4, s.quiet+limit-now)
+	}
+	if s.dies > 0 {
+		next = min(next, s.dies-now)
+	}
+	if !s.kept {
+		next = min(next, int64(keepaliveAfter))
+	}
+	if next < 1<<63-1 {
+		s.sh.loop.After(&s.timer, now, time.Duration(max(next, 0)))
+	}
+}
+
+// halfClosed follows a FIN passed on: the session now has half_close_timeout.
+func (s *session) halfClosed() {
+	now := s.sh.loop.Now()
+	s.quiet = now
+	s.watch(now)
+}
+
+// Expire is called by the loop when the session's timer fires.
+func (s *session) Expire() {
+	now := s.sh.loop.Now()
+	switch s.state {
+	case connecting:
+		s.redial(now)
+	case open:
+		s.look(now)
+	case aborting:
+		s.abortStep(now)
+	}
+}
+
+// look ends an open session that is over its time.
+func (s *session) look(now int64) {
+	if s.moved {
+		s.moved, s.quiet = false, now
+	}
+	limit := int64(s.idleLimit())
+	switch {
+	case s.dies > 0 && now >= s.dies:
+		s.end(MaxLifetime)
+		return
+	case limit > 0 && now-s.quiet >= limit && (s.client.shut || s.backend.shut):
+		s.end(HalfCloseTimeout)
+		return
+	case limit > 0 && now-s.quiet >= limit:
+		s.end(IdleTimeout)
+		return
+	}
+	if !s.kept {
+		s.setKeepalive()
+	}
+	s.watch(now)
+}
+
+// setKeepalive sets the backend's keepalive; the client's is inherited from the listener.
+func (s *session) setKeepalive() {
+	s.kept = true
+	if !s.backend.local {
+		setKeepalive(int(s.backend.fd), s.pool.Config.TCP.Keepalive)
+	}
+}
+
+// setKeepalive sets a socket's keepalive: the first probe after idle, then nine at a ninth of that, at least a second,
+// apart.
+func setKeepalive(fd int, idle time.Duration) {
+	if idle <= 0 {
+		sysSetInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
+		return
+	}
+	seconds := max(int(idle/time.Second), 1)
+	sysSetInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, seconds)
+	sysSetInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, max(seconds/9, 1))
+	sysSetInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+}
+
+// abort resets other, the end that is left, once it has acknowledged everything sent before: an earlier reset would
+// throw away what is still in the send queue.
+func (s *session) abort(other *side) {
+	other.peer().close(false)
+	if !other.local {
+		s.unsent = sysUnsent(int(other.fd))
+	}
+	if other.local || s.unsent == 0 {
+		s.end(s.fault)
+		return
+	}
+	now := s.sh.loop.Now()
+	s.state, s.quiet = aborting, now
+	s.sh.loop.After(&s.timer, now, abortPoll)
+}
+
+func (s *session) abortStep(now int64) {
+	other := &s.client
+	if other.fd < 0 {
+		other = &s.backend
+	}
+	unsent := sysUnsent(int(other.fd))
+	if unsent < s.unsent {
+		s.unsent, s.quiet = unsent, now
+	}
+	if unsent == 0 || now-s.quiet >= int64(abortQuiet) {
+		s.end(s.fault)
+		return
+	}
+	s.sh.loop.After(&s.timer, now, abortPoll)
+}
+
+// end ends the session, whatever its state. The session must not be used afterwards but for its state.
+func (s *session) end(reason Reason) {
+	if s.state == ended {
+		return
+	}
+	s.state = ended
+	sh := s.sh
+	sh.loop.Cancel(&s.timer)
+	reset := !reason.natural()
+	s.client.close(reset)
+	s.backend.close(reset)
+	duration := sh.loop.Now() - s.started
+	s.fstats.Ended[reason]++
+	s.fstats.Duration.observe(duration)
+	if sh.access != nil {
+		sh.log(s, reason, duration)
+	}
+	if s.target != nil {
+		s.target.Release()
+		s.target = nil
+	}
+	s.live.Release()
+	sh.recycle(s)
+}

@@ -1,0 +1,179 @@
+package engine
+
+import (
+	"awe4lb/balancer"
+	"awe4lb/engine/loop"
+
+	"net/netip"
+)
+
+// shard is one event loop and everything on it. Its methods run on the loop unless they say otherwise.
+type shard struct {
+	// Set once, never changed.
+	eng  *Engine
+	loop *loop.Loop
+	buf  []byte // what is being relayed; holds nothing between events
+
+	// Owned by the shard's goroutine.
+	listeners []*listener
+	paused    bool // listeners are off the loop for want of descriptors, memory or room
+	resume    loop.Timer
+	sessions  session  // head of the list of open sessions
+	open      int      // its length
+	free      *session // recycled sessions
+	freeLen   int
+	pipes     pipes
+	splice    bool
+	peer      sockaddr // scratch for accept
+	target    sockaddr // scratch for connect
+	turn      int      // goes round the source addresses
+	frontends map[string]*FrontendStats
+	backends  map[*balancer.Backend]*BackendStats
+	pools     map[string]*PoolStats
+	stats     ShardStats
+
+	// Shared with the access log's goroutine by the ring's own rules; nil when there is no access log.
+	access *accessRing
+}
+
+// keepFree bounds the recycled sessions a shard keeps after a peak: some 0.5 kB each.
+const keepFree = 4096
+
+func newShard(e *Engine, readBuffer int) (*shard, error) {
+	l, err := loop.New()
+	if err != nil {
+		return nil, err
+	}
+	sh := &shard{eng: e, loop: l, buf: make([]byte, readBuffer),
+		frontends: map[string]*FrontendStats{},
+		backends:  map[*balancer.Backend]*BackendStats{},
+		pools:     map[string]*PoolStats{},
+	}
+	sh.sessions.next, sh.sessions.prev = &sh.sessions, &sh.sessions
+	sh.resume.Handle((*resumer)(sh))
+	return sh, nil
+}
+
+// session returns an unused session on the list of open ones.
+func (sh *shard) session() *session {
+	s := sh.free
+	if s == nil {
+		s = newSession(sh)
+	} else {
+		sh.free, sh.freeLen = s.next, sh.freeLen-1
+	}
+	head := &sh.sessions
+	s.prev, s.next = head.prev, head
+	head.prev.next, head.prev = s, s
+	sh.open++
+	sh.eng.sessions.Add(1)
+	return s
+}
+
+// recycle takes an ended session off the list and keeps it for the next client.
+func (sh *shard) recycle(s *session) {
+	s.prev.next, s.next.prev = s.next, s.prev
+	s.prev, s.next = nil, nil
+	sh.open--
+	sh.eng.sessions.Add(-1)
+	if sh.freeLen < keepFree {
+		s.next = sh.free
+		sh.free, sh.freeLen = s, sh.freeLen+1
+	}
+	if sh.paused {
+		sh.unpause()
+	}
+}
+
+// refuse ends a client's connection that is one too many.
+func (sh *shard) refuse(l *listener, fd int, address netip.AddrPort, now int64) {
+	l.fstats.Accepted++
+	l.fstats.Ended[Limit]++
+	if sh.access != nil {
+		sh.access.push(Record{Start: sh.loop.Time(now), Frontend: l.front.Config.Name, Client: address, Reason: Limit}, &sh.stats)
+	}
+	if !l.address.IsUnix() {
+		sysReset(fd)
+	}
+	sh.loop.Close(fd)
+}
+
+// log puts the line of an ended session into the access ring.
+func (sh *shard) log(s *session, reason Reason, duration int64) {
+	r := Record{Start: sh.loop.Time(s.started), Frontend: s.front.Name, Client: s.address,
+		Connect: s.connectedIn, Duration: duration, Attempts: s.attempts, Reason: reason,
+		C2B: s.backend.sent, B2C: s.client.sent}
+	if s.pool != nil {
+		r.Pool = s.pool.Config.Name
+	}
+	if s.target != nil {
+		r.Backend = s.target.Name
+	} else if n := len(s.tried); n > 0 {
+		r.Backend = s.tried[n-1].Name
+	}
+	sh.access.push(r, &sh.stats)
+}
+
+// pause takes the listeners off the loop for a moment.
+func (sh *shard) pause() {
+	if sh.paused {
+		return
+	}
+	sh.paused = true
+	sh.stats.AcceptPauses++
+	for _, l := range sh.listeners {
+		sh.loop.Forget(l.fd)
+	}
+	sh.loop.After(&sh.resume, sh.loop.Now(), acceptPause)
+}
+
+func (sh *shard) unpause() {
+	sh.paused = false
+	sh.loop.Cancel(&sh.resume)
+	for _, l := range sh.listeners {
+		if err := sh.loop.Listen(l.fd, l); err != nil {
+			sh.pause() // epoll wants memory too
+			return
+		}
+	}
+}
+
+// resumer is the shard as the handler of its resume timer.
+type resumer shard
+
+func (r *resumer) Expire() { (*shard)(r).unpause() }
+
+// frontendStats returns the counters of a frontend by name.
+func (sh *shard) frontendStats(name string) *FrontendStats {
+	st := sh.frontends[name]
+	if st == nil {
+		st = NewFrontendStats()
+		sh.frontends[name] = st
+	}
+	return st
+}
+
+func (sh *shard) backendStats(b *balancer.Backend) *BackendStats {
+	st := sh.backends[b]
+	if st == nil {
+		st = NewBackendStats()
+		sh.backends[b] = st
+	}
+	return st
+}
+
+func (sh *shard) poolStats(p *balancer.Pool) *PoolStats {
+	st := sh.pools[p.Config.Name]
+	if st == nil {
+		st = new(PoolStats)
+		sh.pools[p.Config.Name] = st
+	}
+	return st
+}
+
+// endAll ends every session for the same reason.
+func (sh *shard) endAll(reason Reason) {
+	for s := sh.sessions.next; s != &sh.sessions; s = sh.sessions.next {
+		s.end(reason)
+	}
+}
