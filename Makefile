@@ -1,0 +1,64 @@
+# make alone lists the targets.
+GO      ?= go
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# One static binary, without cgo and without paths of the machine it was built on.
+BUILD   := CGO_ENABLED=0 $(GO) build -buildvcs=auto -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+# Pinned tools, run from the module cache.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME    ?= 10s
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test check lint unit race fuzz e2e deps bench bench-quick soak clean
+
+help: ## list the targets
+	@echo 'awe4lb: make TARGET'
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## build, then start the balancer with three demo backends and say what to try
+	bin/awe4lb demo --config awe4lb.toml
+
+build: ## build bin/awe4lb
+	@mkdir -p bin
+	$(BUILD) -o bin/awe4lb .
+
+test: deps check e2e ## everything: installs what the tests need, then check and e2e
+
+check: lint unit race fuzz ## what needs nothing but Go: lint, unit tests, the race detector, short fuzzing
+
+lint: ## gofmt, go vet, staticcheck
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt -w these:"; echo "$$files"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) vet -tags e2e ./...
+	$(GO) run $(STATICCHECK) -tags e2e ./...
+	$(GO) mod tidy -diff
+
+unit: ## unit tests, the architecture test among them
+	$(GO) test ./...
+
+race: ## the same under the race detector
+	$(GO) test -race ./...
+
+fuzz: ## fuzz everything that reads what strangers write, FUZZTIME (10s) each
+	@set -e; for dir in $$(grep -rl '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' $$dir/*_test.go | cut -c6-); do \
+	    echo "fuzz $$dir $$f $(FUZZTIME)"; \
+	    $(GO) test $$dir -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x; \
+	  done; done
+
+e2e: ## real software through the balancer: nginx, curl, wrk, redis, PostgreSQL, ssh, iperf3
+	$(GO) test -tags e2e -count=1 -timeout 8m ./internal/e2e
+
+deps: ## install what e2e and bench need (Debian packages, by apt-get as root)
+	./internal/e2e/deps.sh
+
+bench: ## measure beside haproxy, nginx and a naive proxy; under 15 minutes; writes bench/results
+	$(GO) run ./bench run --install
+
+bench-quick: ## the same, under 2 minutes
+	$(GO) run ./bench run --quick --install
+
+soak: ## ten minutes of everything at once; fails when memory or descriptors grow
+	$(GO) run ./bench soak
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,191 @@
+package admin
+
+import (
+	"runtime"
+	"time"
+
+	"awe4lb/balancer"
+	"awe4lb/engine"
+
+	"github.com/valyala/fasthttp"
+)
+
+// status is the answer of GET /api/v1/status. Counters start with the process; bytes are what was sent, c2b towards
+// backends and b2c towards clients.
+type status struct {
+	Version   string           `json:"version"`
+	Revision  string           `json:"revision,omitempty"`
+	Go        string           `json:"go"`
+	State     string           `json:"state"` // running or draining
+	Started   time.Time        `json:"started"`
+	Uptime    float64          `json:"uptime_seconds"`
+	Config    configStatus     `json:"config"`
+	Sessions  sessionsStatus   `json:"sessions"`
+	Frontends []frontendStatus `json:"frontends"`
+	Pools     []poolStatus     `json:"pools"`
+	Retired   []backendStatus  `json:"retired"` // backends no longer configured that still have sessions
+	Shards    []shardStatus    `json:"shards"`
+}
+
+type configStatus struct {
+	File      string    `json:"file"`
+	Version   uint64    `json:"version"` // counts what was applied, the start being 1
+	LastTried time.Time `json:"last_tried"`
+	LastOK    bool      `json:"last_ok"`
+	Error     string    `json:"error,omitempty"`
+}
+
+type sessionsStatus struct {
+	Open  int64 `json:"open"`
+	Limit int64 `json:"limit"`
+}
+
+type frontendStatus struct {
+	Name           string            `json:"name"`
+	Protocol       string            `json:"protocol"`
+	Listeners      []string          `json:"listeners"`
+	Pool           string            `json:"pool,omitempty"`
+	Routes         int               `json:"routes"`
+	MaxConnections int               `json:"max_connections"`
+	Open           int64             `json:"open"`
+	Accepted       uint64            `json:"accepted"`
+	Bytes          bytesStatus       `json:"bytes"`
+	Ended          map[string]uint64 `json:"ended"` // by reason; those that never happened are left out
+
+	stats *engine.FrontendStats // never nil; for the metrics
+}
+
+type bytesStatus struct {
+	C2B uint64 `json:"c2b"`
+	B2C uint64 `json:"b2c"`
+}
+
+type poolStatus struct {
+	Name      string          `json:"name"`
+	Policy    string          `json:"policy"`
+	Retries   uint64          `json:"retries"`
+	NoBackend uint64          `json:"no_backend"`
+	Backends  []backendStatus `json:"backends"`
+}
+
+type backendStatus struct {
+	Pool           string            `json:"pool"`
+	Address        string            `json:"address"`
+	State          string            `json:"state"` // up, disabled (weight 0) or draining (no longer configured)
+	Weight         int               `json:"weight"`
+	Priority       int               `json:"priority"`
+	MaxConnections int               `json:"max_connections"`
+	Open           int64             `json:"open"` // sessions, those still connecting included
+	Connected      uint64            `json:"connected"`
+	ConnectErrors  map[string]uint64 `json:"connect_errors"` // by reason
+	Bytes          bytesStatus       `json:"bytes"`
+
+	stats *engine.BackendStats // never nil; for the metrics
+}
+
+type shardStatus struct {
+	Sessions     int    `json:"sessions"`
+	AcceptPauses uint64 `json:"accept_pauses"`
+	AcceptErrors uint64 `json:"accept_errors"`
+	Pipes        int    `json:"pipes"`
+	SplicedBytes uint64 `json:"spliced_bytes"`
+	AccessDrops  uint64 `json:"access_log_dropped"`
+}
+
+func (s *Server) status(c *fasthttp.RequestCtx) { writeJSON(c, "application/json", s.collect()) }
+
+// collect gathers the status. Snapshot and counters are taken one after the other, so that under a reload a name may miss
+// its counters once.
+func (s *Server) collect() *status {
+	snap, st := s.o.Director.Snapshot(), s.o.Engine.Stats()
+	r := s.o.Reloads()
+	out := &status{
+		Version: s.o.Version, Revision: s.o.Revision, Go: runtime.Version(), State: "running",
+		Started: s.o.Started.UTC().Truncate(time.Millisecond), Uptime: time.Since(s.o.Started).Seconds(),
+		Config: configStatus{File: s.o.File, Version: snap.Version, LastTried: r.Last.UTC().Truncate(time.Millisecond),
+			LastOK: r.LastOK, Error: r.Error},
+		Frontends: []frontendStatus{}, Pools: []poolStatus{}, Retired: []backendStatus{}, Shards: []shardStatus{},
+	}
+	if s.o.Engine.Draining() {
+		out.State = "draining"
+	}
+	out.Sessions.Open, out.Sessions.Limit = s.o.Engine.Sessions()
+	listeners := map[string][]string{}
+	for _, l := range s.o.Engine.Listeners() {
+		listeners[l.Frontend] = append(listeners[l.Frontend], l.Address.String())
+	}
+	for _, f := range snap.Frontends {
+		out.Frontends = append(out.Frontends, frontendOf(f, st.Frontends[f.Config.Name], listeners[f.Config.Name]))
+	}
+	for _, p := range snap.Pools {
+		ps := poolStatus{Name: p.Config.Name, Policy: p.Config.Policy, Backends: []backendStatus{}}
+		if n := st.Pools[p.Config.Name]; n != nil {
+			ps.Retries, ps.NoBackend = n.Retries, n.NoBackend
+		}
+		for _, m := range p.Members {
+			b := backendOf(m.Backend, st.Backends[m.Backend])
+			b.State = stateOf(m)
+			b.Weight, b.Priority, b.MaxConnections = m.Config.Weight, m.Config.Priority, m.Config.MaxConnections
+			ps.Backends = append(ps.Backends, b)
+		}
+		out.Pools = append(out.Pools, ps)
+	}
+	for _, b := range s.o.Director.Retired() {
+		bs := backendOf(b, st.Backends[b])
+		bs.State = "draining"
+		out.Retired = append(out.Retired, bs)
+	}
+	for _, sh := range st.Shards {
+		out.Shards = append(out.Shards, shardStatus(sh))
+	}
+	return out
+}
+
+// stateOf names the state of a configured backend.
+func stateOf(m *balancer.Member) string {
+	if m.Config.Weight == 0 {
+		return "disabled"
+	}
+	return "up"
+}
+
+// The counters of what nobody has used yet.
+var (
+	noFrontendStats = engine.NewFrontendStats()
+	noBackendStats  = engine.NewBackendStats()
+)
+
+func frontendOf(f *balancer.Frontend, st *engine.FrontendStats, listeners []string) frontendStatus {
+	if st == nil {
+		st = noFrontendStats
+	}
+	if listeners == nil {
+		listeners = []string{}
+	}
+	c := f.Config
+	return frontendStatus{Name: c.Name, Protocol: c.Protocol, Listeners: listeners, Pool: c.Pool, Routes: len(c.Routes),
+		MaxConnections: c.MaxConnections, Open: f.Live.Active(), Accepted: st.Accepted, Bytes: bytesOf(st.Bytes),
+		Ended: byReason(st.Ended), stats: st}
+}
+
+func backendOf(b *balancer.Backend, st *engine.BackendStats) backendStatus {
+	if st == nil {
+		st = noBackendStats
+	}
+	return backendStatus{Pool: b.Pool, Address: b.Name, Open: b.Active(), Connected: st.Sessions,
+		ConnectErrors: byReason(st.ConnectErrors), Bytes: bytesOf(st.Bytes), stats: st}
+}
+
+func bytesOf(b [2]uint64) bytesStatus {
+	return bytesStatus{B2C: b[engine.ToClient], C2B: b[engine.ToBackend]}
+}
+
+func byReason(counts [engine.NumReasons]uint64) map[string]uint64 {
+	m := map[string]uint64{}
+	for i, n := range counts {
+		if n > 0 {
+			m[engine.Reason(i).String()] = n
+		}
+	}
+	return m
+}

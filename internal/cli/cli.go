@@ -1,0 +1,195 @@
+// Package cli is the command line: the commands, their help, and the exit codes. What they do beside it is handed in by
+// main.
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+
+	"awe4lb/config"
+
+	"github.com/spf13/cobra"
+)
+
+// Program is what main hands in.
+type Program struct {
+	Version       string
+	Revision      string
+	DefaultConfig []byte // the awe4lb.toml of the source tree
+	Load          func(path string) (*config.Config, error)
+	Run           func(path string, ready func(Running)) error
+}
+
+// Running tells where a process listens.
+type Running struct {
+	Listeners []Listener
+	Admin     string // "" when it is off
+}
+
+// Listener is an address a frontend listens on.
+type Listener struct{ Frontend, Address string }
+
+// The exit codes. They are part of the interface: docs/operations.md.
+const (
+	exitOK     = 0
+	exitConfig = 1
+	exitUsage  = 2
+	exitBind   = 3
+)
+
+// exitError is an error with an exit code.
+type exitError struct {
+	error
+	code int
+}
+
+func (e exitError) Unwrap() error { return e.error }
+
+// BadConfig marks err as a mistake in the configuration.
+func BadConfig(err error) error { return exitError{err, exitConfig} }
+
+// CannotBind marks err as an address that could not be listened on.
+func CannotBind(err error) error { return exitError{err, exitBind} }
+
+// Execute runs the command that args name and returns the exit code.
+func Execute(p Program, args []string) int {
+	root := newRoot(p)
+	root.SetArgs(args)
+	err := root.Execute()
+	if err == nil {
+		return exitOK
+	}
+	var e exitError
+	if !errors.As(err, &e) {
+		// cobra's own: a flag or command it does not know
+		fmt.Fprintf(os.Stderr, "awe4lb: %v\nTry 'awe4lb --help'.\n", err)
+		return exitUsage
+	}
+	var mistakes config.Errors
+	if errors.As(err, &mistakes) {
+		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintf(os.Stderr, "awe4lb: %s\n", plural(len(mistakes), "mistake"))
+	} else {
+		fmt.Fprintf(os.Stderr, "awe4lb: %v\n", err)
+	}
+	return e.code
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+const rootHelp = `awe4lb balances TCP connections over backends.
+
+It reads one TOML file, listens on the frontends in it, and relays each connection to a backend of a pool. Without a
+command it does what 'awe4lb run' does.
+
+Start with 'awe4lb demo': it brings its own backends.`
+
+const rootExample = `  awe4lb demo                          # see it work
+  awe4lb check --config /etc/awe4lb.toml
+  awe4lb run --config /etc/awe4lb.toml
+  curl http://127.0.0.1:7070/api/v1/status
+  kill -HUP $(pidof awe4lb)            # reload`
+
+func newRoot(p Program) *cobra.Command {
+	var path string
+	root := &cobra.Command{
+		Use:           "awe4lb",
+		Short:         "a layer-4 load balancer",
+		Long:          rootHelp,
+		Example:       rootExample,
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          func(*cobra.Command, []string) error { return p.Run(path, nil) },
+	}
+	configFlag(root, &path)
+	root.AddCommand(newRun(p), newCheck(p), newDemo(p), newDemoBackend(), newVersion(p))
+	return root
+}
+
+func configFlag(c *cobra.Command, path *string) {
+	c.Flags().StringVarP(path, "config", "c", "awe4lb.toml", "configuration `FILE`")
+	_ = c.MarkFlagFilename("config", "toml")
+}
+
+func newRun(p Program) *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "balance what the configuration says (the default command)",
+		Long: `Run listens on the frontends of the configuration and relays until it is told to end.
+
+Signals
+  SIGHUP            read the configuration again; with a mistake in it, nothing changes
+  SIGUSR1           open the log files anew, after rotating them
+  SIGTERM, SIGINT   stop listening, let sessions finish for engine.drain_timeout, end; a second one ends at once
+
+Exit codes
+  0  ended as told        1  bad configuration
+  2  bad usage            3  could not bind an address`,
+		Example: "  awe4lb run --config /etc/awe4lb.toml",
+		Args:    cobra.NoArgs,
+		RunE:    func(*cobra.Command, []string) error { return p.Run(path, nil) },
+	}
+	configFlag(c, &path)
+	return c
+}
+
+func newCheck(p Program) *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use:   "check",
+		Short: "tell every mistake in a configuration",
+		Long: `Check reads a configuration as run would and prints every mistake in it, one per line with file, line, what was found
+and what is wanted. It opens no port and changes nothing. It exits with 0 when run would take the file, else with 1.`,
+		Example: "  awe4lb check --config awe4lb.toml && kill -HUP $(pidof awe4lb)",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := p.Load(path)
+			if err != nil {
+				return BadConfig(err)
+			}
+			for _, w := range cfg.Warnings {
+				fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
+			}
+			backends := 0
+			for _, pool := range cfg.Pools {
+				backends += len(pool.Backends)
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%s: good: %s, %s, %s\n", path, plural(len(cfg.Frontends), "frontend"),
+				plural(len(cfg.Pools), "pool"), plural(backends, "backend"))
+			return nil
+		},
+	}
+	configFlag(c, &path)
+	return c
+}
+
+func newVersion(p Program) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "print the version",
+		Args:  cobra.NoArgs,
+		Run: func(c *cobra.Command, _ []string) {
+			printVersion(c.OutOrStdout(), p)
+		},
+	}
+}
+
+func printVersion(w io.Writer, p Program) {
+	fields := []string{"awe4lb", p.Version}
+	if p.Revision != "" {
+		fields = append(fields, p.Revision)
+	}
+	fields = append(fields, runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH)
+	fmt.Fprintln(w, strings.Join(fields, " "))
+}

@@ -1,0 +1,141 @@
+package logs
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+
+	"awe4lb/config"
+	"awe4lb/engine"
+)
+
+// Logs is the two logs of a process. Apply makes them what a configuration says, at start and at each reload.
+type Logs struct {
+	// Log writes to whatever the last Apply set. Set once, never changed.
+	Log *slog.Logger
+
+	// Shared: atomics.
+	current atomic.Pointer[state]
+}
+
+// state is what one configuration made of the logs.
+type state struct {
+	handler slog.Handler
+	log     *Output
+	access  *accessWriter // nil when there is no access log
+}
+
+// New returns logs that write warnings and errors to standard error until Apply is called.
+func New() *Logs {
+	l := new(Logs)
+	out, _ := Open("stderr") // cannot fail
+	l.current.Store(&state{log: out, handler: newHandler(config.Log{Level: "warn", Format: "text"}, out)})
+	l.Log = slog.New(handler{logs: l})
+	return l
+}
+
+// Prepare opens what cfg asks for. The logs stay as they are until the returned function is called; on error nothing is
+// left open.
+func (l *Logs) Prepare(cfg config.Log) (apply func(), err error) {
+	next := new(state)
+	if next.log, err = Open(cfg.Output); err != nil {
+		return nil, err
+	}
+	next.handler = newHandler(cfg, next.log)
+	if cfg.Access.Output != "" {
+		out, err := Open(cfg.Access.Output)
+		if err != nil {
+			next.log.Close()
+			return nil, err
+		}
+		next.access = newAccessWriter(out, cfg.Access.Format)
+	}
+	return func() {
+		old := l.current.Swap(next)
+		old.log.Close()
+		if old.access != nil {
+			old.access.close()
+		}
+	}, nil
+}
+
+// HasAccess reports whether there is an access log.
+func (l *Logs) HasAccess() bool { return l.current.Load().access != nil }
+
+// Access writes the line of an ended session to the access log's buffer. It is called from one goroutine.
+func (l *Logs) Access(r *engine.Record) {
+	for {
+		if a := l.current.Load().access; a == nil || a.write(r) {
+			return
+		}
+	}
+}
+
+// Flush writes the access log's buffer out. It is called from the goroutine of Access.
+func (l *Logs) Flush() {
+	if a := l.current.Load().access; a != nil {
+		a.flush()
+	}
+}
+
+// Reopen opens the log files anew, after they were moved away for rotation.
+func (l *Logs) Reopen() {
+	s := l.current.Load()
+	if err := s.log.Reopen(); err != nil {
+		l.Log.Error("log not reopened: the old file stays in use", "error", err)
+	}
+	if s.access != nil {
+		if err := s.access.out.Reopen(); err != nil {
+			l.Log.Error("access log not reopened: the old file stays in use", "error", err)
+		}
+	}
+	l.Log.Info("log files reopened")
+}
+
+func newHandler(cfg config.Log, out *Output) slog.Handler {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.Level)) // config has checked it
+	o := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" {
+		return slog.NewJSONHandler(out, o)
+	}
+	return slog.NewTextHandler(out, o)
+}
+
+// handler passes everything to the handler of the moment.
+type handler struct {
+	logs *Logs
+	with func(slog.Handler) slog.Handler // attributes and groups; nil for none
+}
+
+func (h handler) now() slog.Handler {
+	c := h.logs.current.Load().handler
+	if h.with != nil {
+		c = h.with(c)
+	}
+	return c
+}
+
+func (h handler) Enabled(ctx context.Context, level slog.Level) bool {
+	return h.logs.current.Load().handler.Enabled(ctx, level)
+}
+
+func (h handler) Handle(ctx context.Context, r slog.Record) error { return h.now().Handle(ctx, r) }
+
+func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return h.wrap(func(s slog.Handler) slog.Handler { return s.WithAttrs(attrs) })
+}
+
+func (h handler) WithGroup(name string) slog.Handler {
+	return h.wrap(func(s slog.Handler) slog.Handler { return s.WithGroup(name) })
+}
+
+func (h handler) wrap(f func(slog.Handler) slog.Handler) handler {
+	outer := h.with
+	return handler{h.logs, func(s slog.Handler) slog.Handler {
+		if outer != nil {
+			s = outer(s)
+		}
+		return f(s)
+	}}
+}

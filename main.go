@@ -1,0 +1,291 @@
+// awe4lb is a layer-4 load balancer: one binary, one TOML file.
+//
+// This file is the wiring: the commands, and in process who feeds whom. The rest of the house is described in
+// docs/architecture.md.
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"awe4lb/admin"
+	"awe4lb/balancer"
+	"awe4lb/config"
+	"awe4lb/engine"
+	"awe4lb/internal/cli"
+	"awe4lb/internal/logs"
+	"awe4lb/internal/privilege"
+	"awe4lb/internal/systemd"
+)
+
+// version is set by the Makefile from the tag it is built from.
+var version = "dev"
+
+//go:embed awe4lb.toml
+var defaultConfig []byte
+
+func main() {
+	os.Exit(cli.Execute(cli.Program{
+		Version:       version,
+		Revision:      revision(),
+		DefaultConfig: defaultConfig,
+		Load:          config.Load,
+		Run:           run,
+	}, os.Args[1:]))
+}
+
+// revision returns the commit the binary was built from, "" when the build did not see one.
+func revision() string {
+	info, _ := debug.ReadBuildInfo()
+	if info == nil {
+		return ""
+	}
+	rev, dirty := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			rev = s.Value[:min(len(s.Value), 12)]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "-dirty"
+		}
+	}
+	return rev + dirty
+}
+
+// process is a running awe4lb.
+type process struct {
+	// Set once, never changed.
+	path     string
+	started  time.Time
+	logs     *logs.Logs
+	director *balancer.Director
+	engine   *engine.Engine
+	admin    *admin.Server // nil when it is off
+
+	// Guarded by mu, which also makes reloads wait for each other.
+	mu      sync.Mutex
+	cfg     *config.Config
+	reloads admin.Reloads
+}
+
+// run starts a process and returns when it has ended: nil after a clean stop, else an error of package cli that carries
+// the exit code. ready, if not nil, is called once everything listens.
+func run(path string, ready func(cli.Running)) error {
+	// Signals are caught from the first moment, so that none ends the process half started.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	defer signal.Stop(signals)
+
+	p, err := start(path)
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	systemd.Ready()
+	if ready != nil {
+		ready(p.running())
+	}
+	for s := range signals {
+		switch s {
+		case syscall.SIGHUP:
+			_, _ = p.reload() // it has logged what happened
+		case syscall.SIGUSR1:
+			p.logs.Reopen()
+		default:
+			p.drain(signals)
+			return nil
+		}
+	}
+	return nil
+}
+
+// start brings everything up in order: configuration, logs, data plane, admin; then it gives up root.
+func start(path string) (*process, error) {
+	cfg, err := config.Load(path)
+	if err != nil {
+		return nil, cli.BadConfig(err)
+	}
+	p := &process{path: path, started: time.Now(), logs: logs.New(), director: balancer.NewDirector(), cfg: cfg}
+	if cfg.Engine.User != "" {
+		if err := privilege.Check(cfg.Engine.User, cfg.Engine.Group); err != nil {
+			return nil, cli.BadConfig(err)
+		}
+	}
+	applyLogs, err := p.logs.Prepare(cfg.Log)
+	if err != nil {
+		return nil, cli.BadConfig(err)
+	}
+	applyLogs()
+	p.warn(cfg)
+
+	// A shard is a goroutine that wants a processor of its own; more processors than shards only make the scheduler move
+	// them about: twice the CPU at low load (docs/decisions/0001-gnet-reactor.md).
+	shards := cfg.Engine.Shards
+	if shards == 0 {
+		shards = runtime.GOMAXPROCS(0)
+	}
+	runtime.GOMAXPROCS(shards)
+	p.engine, err = engine.New(p.director, engine.Options{Shards: shards, ReadBuffer: int(cfg.Engine.ReadBuffer),
+		Log: p.logs.Log, Access: p.logs.Access, Flush: p.logs.Flush})
+	if err != nil {
+		return nil, cli.CannotBind(err)
+	}
+	p.director.Drive(p.engine)
+	p.engine.SetAccess(p.logs.HasAccess())
+	report, err := p.director.Apply(cfg)
+	if err != nil {
+		p.engine.Close()
+		return nil, cli.CannotBind(err)
+	}
+	p.reloads = admin.Reloads{Last: time.Now(), LastOK: true}
+	if cfg.Admin.Bind != "" {
+		p.admin, err = admin.Start(cfg.Admin.Address, admin.Options{Engine: p.engine, Director: p.director,
+			Reload: p.reload, Reloads: p.history, Log: p.logs.Log,
+			Version: version, Revision: revision(), Started: p.started, File: path})
+		if err != nil {
+			p.engine.Close()
+			return nil, cli.CannotBind(err)
+		}
+	}
+	if cfg.Engine.User != "" {
+		if err := privilege.Drop(cfg.Engine.User, cfg.Engine.Group); err != nil {
+			p.stop()
+			return nil, cli.BadConfig(err)
+		}
+	}
+	for _, l := range p.engine.Listeners() {
+		p.logs.Log.Info("listening", "frontend", l.Frontend, "address", l.Address.String())
+	}
+	if p.admin != nil {
+		p.logs.Log.Info("admin listening", "address", p.admin.Address())
+	}
+	_, limit := p.engine.Sessions()
+	p.logs.Log.Info("ready", "version", version, "config", path, "config_version", report.Version, "shards", shards,
+		"session_limit", limit)
+	return p, nil
+}
+
+// running tells where the process listens.
+func (p *process) running() cli.Running {
+	var r cli.Running
+	for _, l := range p.engine.Listeners() {
+		r.Listeners = append(r.Listeners, cli.Listener{Frontend: l.Frontend, Address: l.Address.String()})
+	}
+	if p.admin != nil {
+		r.Admin = p.admin.Address()
+	}
+	return r
+}
+
+func (p *process) warn(cfg *config.Config) {
+	for _, w := range cfg.Warnings {
+		p.logs.Log.Warn("configuration: " + w)
+	}
+}
+
+// reload reads the configuration again and applies it, all or nothing. Safe from any goroutine.
+func (p *process) reload() (*balancer.Report, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	systemd.Reloading()
+	defer systemd.Ready()
+	report, err := p.tryReload()
+	p.reloads.Last, p.reloads.LastOK, p.reloads.Error = time.Now(), err == nil, ""
+	if err != nil {
+		p.reloads.Failed++
+		p.reloads.Error = err.Error()
+		p.logs.Log.Error("reload refused: the running configuration stays", "error", err)
+		return nil, err
+	}
+	p.reloads.OK++
+	for _, c := range report.Changes {
+		p.logs.Log.Info("reload", "kind", c.Kind, "name", c.Name, "action", c.Action, "detail", c.Detail)
+	}
+	for _, name := range report.NeedRestart {
+		p.logs.Log.Warn("reload: takes effect at the next start", "setting", name)
+	}
+	p.logs.Log.Info("reloaded", "config", p.path, "config_version", report.Version, "changes", len(report.Changes))
+	return report, nil
+}
+
+func (p *process) tryReload() (*balancer.Report, error) {
+	if p.engine.Draining() {
+		return nil, errors.New("the process is about to end")
+	}
+	cfg, err := config.Load(p.path)
+	if err != nil {
+		return nil, err
+	}
+	applyLogs, err := p.logs.Prepare(cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	report, err := p.director.Apply(cfg)
+	if err != nil {
+		return nil, err
+	}
+	applyLogs()
+	p.engine.SetAccess(p.logs.HasAccess())
+	p.cfg = cfg
+	p.warn(cfg)
+	return report, nil
+}
+
+// history returns what became of the reloads so far. Safe from any goroutine.
+func (p *process) history() admin.Reloads {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.reloads
+}
+
+// drain stops listening and lets sessions finish, for drain_timeout at the most or until a second signal to end.
+func (p *process) drain(signals <-chan os.Signal) {
+	p.mu.Lock() // a reload at work finishes first
+	timeout := p.cfg.Engine.DrainTimeout
+	p.mu.Unlock()
+	begun := time.Now()
+	systemd.Stopping()
+	open, _ := p.engine.Sessions()
+	p.logs.Log.Info("draining: a second signal ends at once", "sessions", open, "timeout", timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				switch s {
+				case syscall.SIGTERM, syscall.SIGINT:
+					cancel()
+				case syscall.SIGUSR1:
+					p.logs.Reopen()
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	cut := p.engine.Drain(ctx, func() engine.Reason {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return engine.Drained
+		}
+		return engine.Killed
+	})
+	p.logs.Log.Info("drained", "cut", cut, "took", time.Since(begun).Round(time.Millisecond))
+}
+
+// stop ends what is still there.
+func (p *process) stop() {
+	if p.admin != nil {
+		p.admin.Stop()
+	}
+	p.engine.Close()
+	p.logs.Flush()
+}
