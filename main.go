@@ -202,18 +202,30 @@ func (p *process) reload() (*balancer.Report, error) {
 	if err != nil {
 		p.reloads.Failed++
 		p.reloads.Error = err.Error()
-		p.logs.Log.Error("reload refused: the running configuration stays", "error", err)
+		p.logs.Log.Error("reload refused: the running configuration stays", "error", p.mistakes(err))
 		return nil, err
 	}
 	p.reloads.OK++
 	for _, c := range report.Changes {
-		p.logs.Log.Info("reload", "kind", c.Kind, "name", c.Name, "action", c.Action, "detail", c.Detail)
+		p.logs.Log.Info("reload: " + c.String())
 	}
 	for _, name := range report.NeedRestart {
 		p.logs.Log.Warn("reload: takes effect at the next start", "setting", name)
 	}
 	p.logs.Log.Info("reloaded", "config", p.path, "config_version", report.Version, "changes", len(report.Changes))
 	return report, nil
+}
+
+// mistakes logs every mistake of a configuration on a line of its own and returns what is to be said of all together.
+func (p *process) mistakes(err error) string {
+	var all config.Errors
+	if !errors.As(err, &all) {
+		return err.Error()
+	}
+	for _, e := range all {
+		p.logs.Log.Error("configuration: " + e.Error())
+	}
+	return cli.Plural(len(all), "mistake")
 }
 
 func (p *process) tryReload() (*balancer.Report, error) {

@@ -52,7 +52,9 @@ type frontendStatus struct {
 	Bytes          bytesStatus       `json:"bytes"`
 	Ended          map[string]uint64 `json:"ended"` // by reason; those that never happened are left out
 
-	stats *engine.FrontendStats // never nil; for the metrics
+	// For the metrics.
+	labels string
+	stats  *engine.FrontendStats // never nil
 }
 
 type bytesStatus struct {
@@ -66,6 +68,8 @@ type poolStatus struct {
 	Retries   uint64          `json:"retries"`
 	NoBackend uint64          `json:"no_backend"`
 	Backends  []backendStatus `json:"backends"`
+
+	labels string // for the metrics
 }
 
 type backendStatus struct {
@@ -80,7 +84,9 @@ type backendStatus struct {
 	ConnectErrors  map[string]uint64 `json:"connect_errors"` // by reason
 	Bytes          bytesStatus       `json:"bytes"`
 
-	stats *engine.BackendStats // never nil; for the metrics
+	// For the metrics.
+	labels string
+	stats  *engine.BackendStats // never nil
 }
 
 type shardStatus struct {
@@ -118,7 +124,8 @@ func (s *Server) collect() *status {
 		out.Frontends = append(out.Frontends, frontendOf(f, st.Frontends[f.Config.Name], listeners[f.Config.Name]))
 	}
 	for _, p := range snap.Pools {
-		ps := poolStatus{Name: p.Config.Name, Policy: p.Config.Policy, Backends: []backendStatus{}}
+		ps := poolStatus{Name: p.Config.Name, Policy: p.Config.Policy, Backends: []backendStatus{},
+			labels: labels("pool", p.Config.Name)}
 		if n := st.Pools[p.Config.Name]; n != nil {
 			ps.Retries, ps.NoBackend = n.Retries, n.NoBackend
 		}
@@ -165,7 +172,7 @@ func frontendOf(f *balancer.Frontend, st *engine.FrontendStats, listeners []stri
 	c := f.Config
 	return frontendStatus{Name: c.Name, Protocol: c.Protocol, Listeners: listeners, Pool: c.Pool, Routes: len(c.Routes),
 		MaxConnections: c.MaxConnections, Open: f.Live.Active(), Accepted: st.Accepted, Bytes: bytesOf(st.Bytes),
-		Ended: byReason(st.Ended), stats: st}
+		Ended: byReason(st.Ended), labels: labels("server", c.Name, "protocol", c.Protocol), stats: st}
 }
 
 func backendOf(b *balancer.Backend, st *engine.BackendStats) backendStatus {
@@ -173,7 +180,8 @@ func backendOf(b *balancer.Backend, st *engine.BackendStats) backendStatus {
 		st = noBackendStats
 	}
 	return backendStatus{Pool: b.Pool, Address: b.Name, Open: b.Active(), Connected: st.Sessions,
-		ConnectErrors: byReason(st.ConnectErrors), Bytes: bytesOf(st.Bytes), stats: st}
+		ConnectErrors: byReason(st.ConnectErrors), Bytes: bytesOf(st.Bytes),
+		labels: labels("pool", b.Pool, "backend", b.Name), stats: st}
 }
 
 func bytesOf(b [2]uint64) bytesStatus {

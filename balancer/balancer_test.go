@@ -352,8 +352,8 @@ func TestApply(t *testing.T) {
 		c.Frontends[0].MaxConnections = 5
 	}))
 	got := fmt.Sprint(r.Changes)
-	for _, want := range []string{"frontend f changed", "pool p changed", "backend p/127.0.0.1:1 changed weight 9",
-		"backend p/127.0.0.1:2 removed no session left", "backend p/127.0.0.1:3 added", "log  changed"} {
+	for _, want := range []string{"frontend f changed", "pool p changed", "backend p/127.0.0.1:1 changed: weight 9",
+		"backend p/127.0.0.1:2 removed: no session left", "backend p/127.0.0.1:3 added", "log changed"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%s does not say %q", got, want)
 		}

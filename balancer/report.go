@@ -22,6 +22,19 @@ type Change struct {
 	Detail string `json:"detail,omitempty"` // in words
 }
 
+// String returns the change in words: "backend web/127.0.0.1:9001 removed: 2 sessions go on".
+func (c Change) String() string {
+	s := c.Kind
+	if c.Name != "" {
+		s += " " + c.Name
+	}
+	s += " " + c.Action
+	if c.Detail != "" {
+		s += ": " + c.Detail
+	}
+	return s
+}
+
 // compare lists what differs between two snapshots.
 func compare(old, next *Snapshot) []Change {
 	changes := []Change{}

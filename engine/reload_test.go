@@ -101,7 +101,7 @@ func TestReloadKeepsSessionsOfRemovedParts(t *testing.T) {
 		c.Frontends[0].Name, c.Pools[0].Name, c.Frontends[0].Pool = "g", "q", "q"
 	}))
 	text := fmt.Sprint(report.Changes)
-	for _, want := range []string{"frontend f removed 1 session goes on", "pool p removed", "frontend g added",
+	for _, want := range []string{"frontend f removed: 1 session goes on", "pool p removed", "frontend g added",
 		"pool q added", "listener " + address + " removed"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("report %v does not say %q", text, want)

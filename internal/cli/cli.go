@@ -72,14 +72,15 @@ func Execute(p Program, args []string) int {
 	var mistakes config.Errors
 	if errors.As(err, &mistakes) {
 		fmt.Fprintln(os.Stderr, err)
-		fmt.Fprintf(os.Stderr, "awe4lb: %s\n", plural(len(mistakes), "mistake"))
+		fmt.Fprintf(os.Stderr, "awe4lb: %s\n", Plural(len(mistakes), "mistake"))
 	} else {
 		fmt.Fprintf(os.Stderr, "awe4lb: %v\n", err)
 	}
 	return e.code
 }
 
-func plural(n int, what string) string {
+// Plural returns a number with its noun: 1 mistake, 2 mistakes.
+func Plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
@@ -165,8 +166,8 @@ and what is wanted. It opens no port and changes nothing. It exits with 0 when r
 			for _, pool := range cfg.Pools {
 				backends += len(pool.Backends)
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%s: good: %s, %s, %s\n", path, plural(len(cfg.Frontends), "frontend"),
-				plural(len(cfg.Pools), "pool"), plural(backends, "backend"))
+			fmt.Fprintf(c.OutOrStdout(), "%s: good: %s, %s, %s\n", path, Plural(len(cfg.Frontends), "frontend"),
+				Plural(len(cfg.Pools), "pool"), Plural(backends, "backend"))
 			return nil
 		},
 	}

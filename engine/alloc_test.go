@@ -1,0 +1,150 @@
+//go:build !race
+
+package engine
+
+import (
+	"net"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"awe4lb/config"
+	"awe4lb/internal/lbtest"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestRequestsAllocateNothing is the gate of the hot path: a request and its answer over an open session, small and
+// large, whoever allocates in the process.
+func TestRequestsAllocateNothing(t *testing.T) {
+	r := newRig(t, []string{lbtest.Serve(t, func(c *net.TCPConn) {
+		b := make([]byte, 64<<10)
+		for {
+			n, err := c.Read(b)
+			if err != nil {
+				return
+			}
+			if _, err := c.Write(b[:n]); err != nil {
+				return
+			}
+		}
+	})}, nil)
+	c := r.dial()
+	for _, size := range []int{1, 1000, 60_000} {
+		b := make([]byte, size)
+		ping := func() {
+			if _, err := c.Write(b); err != nil {
+				t.Fatal(err)
+			}
+			for got := 0; got < size; {
+				n, err := c.Read(b[got:])
+				if err != nil {
+					t.Fatal(err)
+				}
+				got += n
+			}
+		}
+		for range 100 {
+			ping()
+		}
+		if n := testing.AllocsPerRun(2000, ping); n != 0 {
+			t.Errorf("%d bytes: %v allocations", size, n)
+		}
+	}
+}
+
+// TestConnectionsAllocateNothing is the gate of a session's whole life: accept, pick, connect, relay, access log, end.
+// Client and backend are bare system calls, so that every allocation counted is the engine's.
+func TestConnectionsAllocateNothing(t *testing.T) {
+	var stop atomic.Bool
+	backend, served := rawBackend(t, &stop)
+	r := newRig(t, []string{backend}, func(c *config.Config) { c.Pools[0].Policy = "leastconn" })
+	r.mu.Lock()
+	r.ended = make([]Record, 0, 10_000) // the test's own list
+	r.mu.Unlock()
+	var sa sockaddr
+	sa.set(r.e.Listeners()[0].Address)
+	var b [64]byte
+	visit := func() {
+		fd, errno := sysSocket(unix.AF_INET)
+		if errno != 0 {
+			t.Fatal(errno)
+		}
+		if errno := sysConnect(fd, &sa); errno != 0 && errno != syscall.EINPROGRESS {
+			t.Fatal(errno)
+		}
+		for {
+			if n, _ := sysSend(fd, b[:10], 0); n == 10 {
+				break
+			}
+			runtime.Gosched()
+		}
+		for {
+			n, errno := sysRead(fd, b[:])
+			if errno == 0 && n == 0 {
+				break
+			}
+			if errno != 0 && errno != syscall.EAGAIN {
+				t.Fatal(errno)
+			}
+			runtime.Gosched()
+		}
+		_ = unix.Close(fd)
+	}
+	for range 200 {
+		visit()
+	}
+	// The scheduler and the collector allocate a little now and then.
+	if n := testing.AllocsPerRun(2000, visit); n >= 1 {
+		t.Errorf("%v allocations per connection", n)
+	}
+	stop.Store(true)
+	<-served
+}
+
+// rawBackend answers 10 bytes with 10 bytes and closes, until stop.
+func rawBackend(t *testing.T, stop *atomic.Bool) (address string, done <-chan struct{}) {
+	t.Helper()
+	fd, errno := sysSocket(unix.AF_INET)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(fd, 128); err != nil {
+		t.Fatal(err)
+	}
+	a, err := localAddress(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer unix.Close(fd)
+		var sa sockaddr
+		var b [64]byte
+		for !stop.Load() {
+			c, errno := sysAccept(fd, &sa)
+			if errno != 0 {
+				runtime.Gosched()
+				continue
+			}
+			for {
+				n, errno := sysRead(c, b[:])
+				if errno == syscall.EAGAIN {
+					runtime.Gosched()
+					continue
+				}
+				if n > 0 {
+					_, _ = sysSend(c, b[:n], 0)
+				}
+				break
+			}
+			_ = unix.Close(c)
+		}
+	}()
+	return a.String(), ended
+}
