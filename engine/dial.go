@@ -48,7 +48,9 @@ func (s *session) connect(now int64) bool {
 	s.backend.open(fd, address.IsUnix())
 	s.backend.bare = true
 	if !address.IsUnix() {
-		s.bindSource(fd)
+		if errno := s.bindSource(fd); errno != 0 {
+			return s.giveUp(ConnectFailed)
+		}
 		if tcp.UserTimeout > 0 {
 			sysSetInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(tcp.UserTimeout/time.Millisecond))
 		}
@@ -78,7 +80,7 @@ func (s *session) connect(now int64) bool {
 
 // bindSource binds fd to the next of the pool's source addresses of the target's family, if it has any. The port is left
 // to connect(2), so that one port can serve several backends.
-func (s *session) bindSource(fd int) {
+func (s *session) bindSource(fd int) syscall.Errno {
 	sources := s.pool.Config.Source
 	target := s.target.Address.IP.Addr()
 	for range sources {
@@ -87,10 +89,10 @@ func (s *session) bindSource(fd int) {
 		if source.Is4() == target.Is4() {
 			sysSetInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 			s.sh.target.set(config.Address{IP: netip.AddrPortFrom(source, 0)})
-			sysBind(fd, &s.sh.target) // a failure shows as a failed connect or as the system's own choice
-			return
+			return sysBind(fd, &s.sh.target)
 		}
 	}
+	return 0
 }
 
 // wait tries the same target again in a moment, unless connect_timeout is over: then it was reason's fault.

@@ -373,6 +373,17 @@ func TestSourceAddresses(t *testing.T) {
 	}
 }
 
+func TestSourceThatIsNotOurs(t *testing.T) {
+	r := newRig(t, []string{lbtest.Named(t, "as before")}, nil)
+	_, err := r.d.Apply(testConfig(nil, func(c *config.Config) {
+		c.Pools[0].Source = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+	}))
+	if err == nil || !strings.Contains(err.Error(), "pools.p.source: 192.0.2.1: bind: cannot assign requested address (no interface") {
+		t.Errorf("got %v", err)
+	}
+	hearEnd(t, r.dial(), "as before")
+}
+
 func TestFastOpenAndUserTimeout(t *testing.T) {
 	r := newRig(t, []string{lbtest.Echo(t)}, func(c *config.Config) {
 		for _, tcp := range []*config.TCP{&c.Frontends[0].TCP, &c.Pools[0].TCP} {

@@ -99,9 +99,12 @@ type plan struct {
 
 // Prepare opens the listeners that next has and the engine has not. Sockets of addresses that stay are kept as they are,
 // even when the address moves to another frontend. On error everything it opened is closed again, and the error, a
-// *BindError, says which address could not be had.
+// *BindError for a listener, says which address could not be had.
 func (e *Engine) Prepare(next *balancer.Snapshot) (balancer.Plan, error) {
 	if err := learnZones(next.Config); err != nil {
+		return nil, err
+	}
+	if err := checkSources(next.Config); err != nil {
 		return nil, err
 	}
 	e.mu.Lock()

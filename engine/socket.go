@@ -104,6 +104,20 @@ func bindTCP(a config.Address, reusePort bool) (int, error) {
 	return -1, os.NewSyscallError("bind", errno)
 }
 
+// checkSources makes sure that the addresses to connect from are this host's: found out now, and not by the first client.
+func checkSources(cfg *config.Config) error {
+	for _, p := range cfg.Pools {
+		for _, source := range p.Source {
+			fd, err := bindTCP(config.Address{IP: netip.AddrPortFrom(source, 0)}, false)
+			if err != nil {
+				return fmt.Errorf("pools.%s.source: %s: %w (no interface of this host has that address)", p.Name, source, err)
+			}
+			_ = unix.Close(fd)
+		}
+	}
+	return nil
+}
+
 // tuneListener sets what accepted sockets inherit and (re)opens the accept queue. It works on a live listener too, for
 // the clients to come.
 func tuneListener(fd int, f *config.Frontend) error {
