@@ -381,3 +381,44 @@ func TestSpuriousEvents(t *testing.T) {
 	close(stop)
 	pest.Wait()
 }
+
+// TestReusedDescriptorsInOneBatch has, in one batch of events: a client that resets, whose session ends and frees two
+// descriptors; a new client, who gets them; and a last word of the old backend, whose event now meets the new session.
+func TestReusedDescriptorsInOneBatch(t *testing.T) {
+	accepted, done := make(chan *net.TCPConn, 2), make(chan struct{})
+	r := newRigOf(t, 1, []string{lbtest.Serve(t, func(c *net.TCPConn) {
+		accepted <- c
+		<-done
+	})}, nil)
+	defer close(done)
+	sh := r.e.shards[0]
+
+	old := r.dial()
+	say(t, old, "x")
+	oldBackend := <-accepted
+	var fds [2]int32
+	sh.loop.Call(func() { fds = [2]int32{sh.sessions.next.client.fd, sh.sessions.next.backend.fd} })
+
+	// Keep the shard busy while everything gets into its queue, in this order.
+	busy, release := make(chan struct{}), make(chan struct{})
+	sh.loop.Post(func() { close(busy); <-release })
+	<-busy
+	_ = old.SetLinger(0)
+	old.Close()
+	young := r.dial()
+	say(t, young, "young")
+	say(t, oldBackend, "too late")
+	close(release)
+
+	youngBackend := <-accepted
+	_ = youngBackend.SetDeadline(time.Now().Add(20 * time.Second))
+	hear(t, youngBackend, "young")
+	say(t, youngBackend, "answer")
+	hear(t, young, "answer")
+	sh.loop.Call(func() {
+		if s := sh.sessions.next; s.client.fd != fds[0] && s.client.fd != fds[1] {
+			t.Errorf("the new session has %d and %d, the old one had %v: nothing was reused", s.client.fd, s.backend.fd, fds)
+		}
+	})
+	r.wantEnds(ClientRST)
+}

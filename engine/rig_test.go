@@ -29,10 +29,16 @@ type rig struct {
 // free port of 127.0.0.1, and one pool, p, of the backends given. The test fails if it leaves anything behind.
 func newRig(t testing.TB, backends []string, edit func(*config.Config)) *rig {
 	t.Helper()
+	return newRigOf(t, 2, backends, edit)
+}
+
+// newRigOf is newRig with a number of shards.
+func newRigOf(t testing.TB, shards int, backends []string, edit func(*config.Config)) *rig {
+	t.Helper()
 	lbtest.CheckLeaks(t)
 	r := &rig{t: t, d: balancer.NewDirector()}
 	var err error
-	r.e, err = New(r.d, Options{Shards: 2, ReadBuffer: 256 << 10, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	r.e, err = New(r.d, Options{Shards: shards, ReadBuffer: 256 << 10, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Access: r.record, Flush: func() {}})
 	if err != nil {
 		t.Fatal(err)
