@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
+	"syscall"
 	"time"
 
 	"awe4lb/balancer"
@@ -49,7 +51,7 @@ type Server struct {
 // A stranger can make none of these grow: the API takes small requests from few clients.
 const (
 	maxBody     = 1 << 20
-	maxClients  = 256
+	maxClients  = 64
 	readTimeout = 10 * time.Second
 	idleTimeout = time.Minute
 )
@@ -60,6 +62,7 @@ func Start(address config.Address, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin.bind: %w", err)
 	}
+	l = &patient{Listener: l, closed: make(chan struct{})}
 	s := &Server{o: o, listener: l, done: make(chan struct{})}
 	s.server = &fasthttp.Server{
 		Handler:                      s.handle,
@@ -100,6 +103,38 @@ func listen(a config.Address) (net.Listener, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// patient is a listener that waits where fasthttp would give up for good: when the process or the system is out of
+// descriptors or memory for a while.
+type patient struct {
+	net.Listener
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (p *patient) Accept() (net.Conn, error) {
+	for {
+		c, err := p.Listener.Accept()
+		switch {
+		case err == nil:
+			return c, nil
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOBUFS),
+			errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ECONNABORTED):
+		default:
+			return nil, err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-p.closed:
+			return nil, net.ErrClosed
+		}
+	}
+}
+
+func (p *patient) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return p.Listener.Close()
 }
 
 // Address returns where s listens, with the port the system chose.

@@ -77,10 +77,13 @@ func accessLoop(rings []*accessRing, wake <-chan struct{}, stop <-chan struct{},
 		}
 		return n
 	}
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for {
 		if drain() > 0 {
+			pause.Reset(accessBatch)
 			select {
-			case <-time.After(accessBatch):
+			case <-pause.C:
 				continue
 			case <-stop:
 				drain()

@@ -42,9 +42,17 @@ func (s *session) connect(now int64) bool {
 	address, tcp := s.target.Address, &s.pool.Config.TCP
 	fd, errno := sysSocket(sh.target.set(address))
 	if errno != 0 {
-		// Descriptors come back when sessions end. The client waits for one as it would for the backend.
+		// Descriptors come back when sessions end. The client waits for one as it would for the backend, and before those
+		// who are still in the accept queue.
+		if !s.starved {
+			s.starved = true
+			sh.starved++
+		}
+		sh.pause()
+		sh.eng.complain(errno)
 		return s.wait(now, NoResources)
 	}
+	s.fed()
 	s.backend.open(fd, address.IsUnix())
 	s.backend.bare = true
 	if !address.IsUnix() {
@@ -104,6 +112,14 @@ func (s *session) wait(now int64, reason Reason) bool {
 	return true
 }
 
+// fed ends the wait for a descriptor.
+func (s *session) fed() {
+	if s.starved {
+		s.starved = false
+		s.sh.starved--
+	}
+}
+
 // redial reacts to the timer of a connecting session.
 func (s *session) redial(now int64) {
 	if s.backend.fd < 0 {
@@ -119,6 +135,7 @@ func (s *session) redial(now int64) {
 // giveUp notes that the target failed and returns false.
 func (s *session) giveUp(reason Reason) bool {
 	s.closeBackend()
+	s.fed()
 	s.bstats.ConnectErrors[reason]++
 	if !s.client.failed {
 		s.fault = reason

@@ -37,7 +37,7 @@ type Engine struct {
 	running  sync.WaitGroup
 
 	// Shared: atomics.
-	sessions atomic.Int64 // open now
+	sessions atomic.Int64 // open now, and those an accept is under way for
 	limit    atomic.Int64 // of sessions
 	draining atomic.Bool
 
@@ -201,6 +201,10 @@ func (p *plan) Commit() []balancer.Change {
 	return changes
 }
 
+// keptBack is the number of descriptors left to the rest of the process, the admin's clients above all; less where there
+// are few.
+const keptBack = 128
+
 // budget divides the process' descriptors: the number of sessions at once and of splice pipes per shard.
 func (e *Engine) budget(c *config.Engine, wanted map[bindKey]*bound) (sessions int64, pipes int) {
 	nofile := openFiles()
@@ -210,7 +214,8 @@ func (e *Engine) budget(c *config.Engine, wanted map[bindKey]*bound) (sessions i
 		pipes = 0
 	}
 	pipes = min(pipes, nofile/8/2/shards) // pipes are a comfort: at most an eighth of all descriptors
-	reserved := 64 + 4*shards + len(wanted)*shards + 2*pipes*shards
+	// What is neither session nor pipe: listeners, loops, logs, the admin and its clients.
+	reserved := min(keptBack, nofile/4) + 4*shards + len(wanted)*shards + 2*pipes*shards
 	sessions = max(int64(nofile-reserved)/2, 1)
 	if want := int64(c.MaxConnections); want > sessions {
 		e.log.Warn("engine.max_connections is more than the open files allow",
@@ -221,15 +226,18 @@ func (e *Engine) budget(c *config.Engine, wanted map[bindKey]*bound) (sessions i
 	return sessions, pipes
 }
 
-// full reports whether no more sessions are admitted. Shards ask at the same time, so that the limit can be passed by
-// one per shard; the budget has room for that. Safe from any goroutine.
-func (e *Engine) full() bool {
-	if e.sessions.Load() < e.limit.Load() {
-		return false
+// admit counts one more session, or reports that there is no room for it. Safe from any goroutine.
+func (e *Engine) admit() bool {
+	if e.sessions.Add(1) <= e.limit.Load() {
+		return true
 	}
+	e.dismiss()
 	e.complain(0)
-	return true
+	return false
 }
+
+// dismiss gives back what admit counted.
+func (e *Engine) dismiss() { e.sessions.Add(-1) }
 
 // complain has a cause for refusing clients logged, soon and not too often. Never blocks; safe from any goroutine.
 func (e *Engine) complain(errno syscall.Errno) {

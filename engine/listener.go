@@ -3,7 +3,6 @@ package engine
 import (
 	"net/netip"
 	"syscall"
-	"time"
 
 	"awe4lb/balancer"
 	"awe4lb/config"
@@ -12,10 +11,6 @@ import (
 
 // acceptBudget is the number of clients taken before other sockets of the shard have their turn.
 const acceptBudget = 64
-
-// acceptPause is how long a shard leaves its clients in the accept queue when descriptors or memory run out, unless a
-// session of its own ends first. No client is lost: the queue holds them.
-const acceptPause = 50 * time.Millisecond
 
 // listener is a shard's socket of one address. Owned by the shard's goroutine.
 type listener struct {
@@ -37,15 +32,19 @@ func (l *listener) accept(budget int) bool {
 	sh := l.sh
 	var now int64
 	for range budget {
-		if sh.eng.full() {
+		if !sh.eng.admit() {
 			sh.pause()
 			return false
 		}
 		fd, errno := sysAccept(l.fd, &sh.peer)
+		if errno != 0 {
+			sh.eng.dismiss()
+		}
 		switch errno {
 		case 0:
 			if now == 0 {
 				now = sh.loop.Now()
+				sh.patience = 0
 			}
 			l.serve(fd, now)
 		case syscall.EAGAIN:
@@ -67,7 +66,7 @@ func (l *listener) accept(budget int) bool {
 	return false
 }
 
-// serve begins a session for a client.
+// serve begins a session for a client, which has been admitted.
 func (l *listener) serve(fd int, now int64) {
 	sh := l.sh
 	f := sh.eng.director.Snapshot().Frontend(l.front.Config.Name)

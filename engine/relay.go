@@ -97,5 +97,7 @@ func (s *session) settleFailed() {
 		s.end(s.fault)
 	case gone.eof && !other.backlogged():
 		s.abort(other)
+	case !s.failing:
+		s.nowFailing()
 	}
 }

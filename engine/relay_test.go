@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -421,4 +422,78 @@ func TestReusedDescriptorsInOneBatch(t *testing.T) {
 		}
 	})
 	r.wantEnds(ClientRST)
+}
+
+// TestResetBehindABacklog: one end resets while the other does not take what it was sent, so that nobody reads the one
+// that has gone. The session ends all the same, soon.
+func TestResetBehindABacklog(t *testing.T) {
+	const size = 32 << 20
+	t.Run("client resets", func(t *testing.T) {
+		r := newRig(t, []string{lbtest.Silent(t)}, nil)
+		c := r.dial()
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = io.Copy(struct{ io.Writer }{c}, lbtest.NewStream(1, size)) })
+		r.wantBacklog()
+		_ = c.SetLinger(0)
+		c.Close()
+		wg.Wait()
+		r.wantEnds(ClientRST)
+	})
+	t.Run("backend resets", func(t *testing.T) {
+		reset := make(chan struct{})
+		r := newRig(t, []string{lbtest.Serve(t, func(c *net.TCPConn) {
+			go func() { <-reset; _ = c.SetLinger(0); c.Close() }()
+			_, _ = io.Copy(struct{ io.Writer }{c}, lbtest.NewStream(1, size))
+		})}, nil)
+		c := r.dial()
+		r.wantBacklog()
+		close(reset)
+		r.wantEnds(BackendRST)
+		c.Close()
+	})
+	t.Run("a slow reader still gets it", func(t *testing.T) {
+		reset := make(chan struct{})
+		var sent atomic.Int64
+		r := newRig(t, []string{lbtest.Serve(t, func(c *net.TCPConn) {
+			go func() { <-reset; _ = c.SetLinger(0); c.Close() }()
+			s, b := lbtest.NewStream(1, size), make([]byte, 64<<10)
+			for {
+				n, _ := s.Read(b)
+				if n, err := c.Write(b[:n]); err != nil {
+					return
+				} else {
+					sent.Add(int64(n))
+				}
+			}
+		})}, nil)
+		c := r.dial()
+		r.wantBacklog()
+		close(reset)
+		// At least what the engine and the client's kernel had at the time of the reset.
+		n, err := io.Copy(io.Discard, c)
+		if n < 1<<20 || !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("got %d bytes and %v; want what was on its way, then a reset", n, err)
+		}
+		r.wantEnds(BackendRST)
+	})
+}
+
+// wantBacklog waits until the only session has a backlog, and keeps it.
+func (r *rig) wantBacklog() {
+	r.t.Helper()
+	var before uint64
+	lbtest.Eventually(r.t, "a standing backlog", func() bool {
+		stands := false
+		for _, sh := range r.e.shards {
+			sh.loop.Call(func() {
+				if s := sh.sessions.next; s != &sh.sessions {
+					sent := s.client.sent + s.backend.sent
+					stands = (s.client.backlogged() || s.backend.backlogged()) && sent == before
+					before = sent
+				}
+			})
+		}
+		time.Sleep(50 * time.Millisecond) // how long it has to stand still
+		return stands
+	})
 }

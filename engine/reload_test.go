@@ -351,7 +351,7 @@ func TestSessionLimit(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := most.Load(); n > limit+2 { // one more per shard may slip in
+	if n := most.Load(); n > limit+2 { // an accept that each shard may be about to give up counts too
 		t.Errorf("%d sessions at once, limit %d", n, limit)
 	}
 	pauses := uint64(0)

@@ -46,6 +46,8 @@ type session struct {
 	dies        int64 // loop time at which max_lifetime ends the session; 0 never
 	moved       bool
 	kept        bool // keepalive is set on the backend's socket
+	failing     bool // one end is gone and the other still has a backlog to take
+	starved     bool // waits for a descriptor; counted in sh.starved
 	unsent      int  // while aborting: bytes the other end had not acknowledged when last asked
 
 	next, prev *session // the shard's list of open sessions, or its free list
@@ -81,7 +83,8 @@ func (s *session) begin(fd int, local bool, f *balancer.Frontend, fstats *Fronte
 	s.address, s.started = address, now
 	s.state, s.first, s.fault = connecting, none, none
 	s.attempts, s.tried = 0, s.tried[:0]
-	s.connectedIn, s.dies, s.moved, s.kept = 0, 0, false, false
+	s.connectedIn, s.dies = 0, 0
+	s.moved, s.kept, s.failing = false, false, false
 	s.target, s.bstats = nil, nil
 	s.client.open(fd, local)
 	s.backend.open(-1, false)
@@ -123,6 +126,12 @@ func (s *session) ready(x *side, ev loop.Events) {
 			}
 		}
 	case open:
+		if ev.Failed() && x.peer().backlogged() {
+			// x is not read now, so that a reset would not be seen. SO_ERROR tells, and leaves what x sent before it.
+			if errno := sysError(int(x.fd)); errno != 0 {
+				x.fail(errno)
+			}
+		}
 		s.relay(x)
 	}
 }
@@ -180,6 +189,9 @@ func (s *session) noteFault(x *side, errno syscall.Errno) {
 
 // idleLimit is how long the session may be quiet now; 0 is for ever.
 func (s *session) idleLimit() time.Duration {
+	if s.failing {
+		return abortQuiet
+	}
 	if s.client.shut || s.backend.shut {
 		half, idle := s.front.HalfCloseTimeout, s.front.IdleTimeout
 		if half > 0 && (idle == 0 || half < idle) {
@@ -219,6 +231,13 @@ func (s *session) halfClosed() {
 	s.watch(now)
 }
 
+// nowFailing follows the loss of one end while the other has a backlog: it gets what it is due as long as it takes some.
+func (s *session) nowFailing() {
+	now := s.sh.loop.Now()
+	s.failing, s.moved, s.quiet = true, false, now
+	s.watch(now)
+}
+
 // Expire is called by the loop when the session's timer fires.
 func (s *session) Expire() {
 	now := s.sh.loop.Now()
@@ -239,6 +258,9 @@ func (s *session) look(now int64) {
 	}
 	limit := int64(s.idleLimit())
 	switch {
+	case s.failing && now-s.quiet >= limit:
+		s.end(s.fault)
+		return
 	case s.dies > 0 && now >= s.dies:
 		s.end(MaxLifetime)
 		return
@@ -316,6 +338,7 @@ func (s *session) end(reason Reason) {
 	s.state = ended
 	sh := s.sh
 	sh.loop.Cancel(&s.timer)
+	s.fed()
 	reset := !reason.natural()
 	s.client.close(reset)
 	s.backend.close(reset)

@@ -1,10 +1,11 @@
 package engine
 
 import (
+	"net/netip"
+	"time"
+
 	"awe4lb/balancer"
 	"awe4lb/engine/loop"
-
-	"net/netip"
 )
 
 // shard is one event loop and everything on it. Its methods run on the loop unless they say otherwise.
@@ -18,9 +19,11 @@ type shard struct {
 	listeners []*listener
 	paused    bool // listeners are off the loop for want of descriptors, memory or room
 	resume    loop.Timer
-	sessions  session  // head of the list of open sessions
-	open      int      // its length
-	free      *session // recycled sessions
+	patience  time.Duration // how long the next pause lasts
+	starved   int           // sessions that wait for a descriptor for their backend
+	sessions  session       // head of the list of open sessions
+	open      int           // its length
+	free      *session      // recycled sessions
 	freeLen   int
 	pipes     pipes
 	splice    bool
@@ -66,7 +69,6 @@ func (sh *shard) session() *session {
 	s.prev, s.next = head.prev, head
 	head.prev.next, head.prev = s, s
 	sh.open++
-	sh.eng.sessions.Add(1)
 	return s
 }
 
@@ -75,18 +77,19 @@ func (sh *shard) recycle(s *session) {
 	s.prev.next, s.next.prev = s.next, s.prev
 	s.prev, s.next = nil, nil
 	sh.open--
-	sh.eng.sessions.Add(-1)
+	sh.eng.dismiss()
 	if sh.freeLen < keepFree {
 		s.next = sh.free
 		sh.free, sh.freeLen = s, sh.freeLen+1
 	}
-	if sh.paused {
+	if sh.paused && sh.starved == 0 {
 		sh.unpause()
 	}
 }
 
 // refuse ends a client's connection that is one too many.
 func (sh *shard) refuse(l *listener, fd int, address netip.AddrPort, now int64) {
+	sh.eng.dismiss()
 	l.fstats.Accepted++
 	l.fstats.Ended[Limit]++
 	if sh.access != nil {
@@ -114,6 +117,14 @@ func (sh *shard) log(s *session, reason Reason, duration int64) {
 	sh.access.push(r, &sh.stats)
 }
 
+// acceptPause is how long a shard leaves its clients in the accept queue when descriptors or memory run out, unless a
+// session of its own ends first. It doubles up to maxAcceptPause while nothing gets better: what is missing is then held
+// by others. No client is lost: the queue holds them.
+const (
+	acceptPause    = 50 * time.Millisecond
+	maxAcceptPause = time.Second
+)
+
 // pause takes the listeners off the loop for a moment.
 func (sh *shard) pause() {
 	if sh.paused {
@@ -124,7 +135,8 @@ func (sh *shard) pause() {
 	for _, l := range sh.listeners {
 		sh.loop.Forget(l.fd)
 	}
-	sh.loop.After(&sh.resume, sh.loop.Now(), acceptPause)
+	sh.patience = min(max(2*sh.patience, acceptPause), maxAcceptPause)
+	sh.loop.After(&sh.resume, sh.loop.Now(), sh.patience)
 }
 
 func (sh *shard) unpause() {
@@ -141,7 +153,14 @@ func (sh *shard) unpause() {
 // resumer is the shard as the handler of its resume timer.
 type resumer shard
 
-func (r *resumer) Expire() { (*shard)(r).unpause() }
+func (r *resumer) Expire() {
+	sh := (*shard)(r)
+	if sh.starved > 0 { // they come first
+		sh.loop.After(&sh.resume, sh.loop.Now(), acceptPause)
+		return
+	}
+	sh.unpause()
+}
 
 // frontendStats returns the counters of a frontend by name.
 func (sh *shard) frontendStats(name string) *FrontendStats {

@@ -14,10 +14,12 @@ import (
 // The system calls of the data path, on descriptors that never block, by RawSyscall: not telling the scheduler saves
 // 3-4 % of a request (research of 2026-11-22: 0.60 against 1.06 us of user time). EINTR is handled where it can happen.
 
-// sysRead is read(2): n bytes, 0 at the end of the stream, or an errno.
+// sysRead is recv(2): n bytes, 0 at the end of the stream, or an errno. On a socket read(2) does the same by a longer way:
+// 4 % of a request's CPU (perf, 2026-11-22).
 func sysRead(fd int, b []byte) (int, syscall.Errno) {
 	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
+			unix.MSG_DONTWAIT, 0, 0)
 		if errno == 0 {
 			return int(n), 0
 		}
