@@ -40,7 +40,7 @@ type Loop struct {
 	timer  int       // timerfd
 
 	// Owned by the loop's goroutine.
-	handlers []Handler // by descriptor; nil where nothing is registered
+	handlers []*page // by descriptor; see handler and put
 	wheel    wheel
 	armed    int64 // when the timerfd goes off, math.MaxInt64 when it is not armed
 	owner    owner
@@ -86,10 +86,8 @@ func (l *Loop) Run() error {
 
 // dispatch hands one event to its handler. It returns nil whatever happens: netpoll ends the loop on some errors.
 func (l *Loop) dispatch(fd int, ev netpoll.IOEvent, _ netpoll.IOFlags) error {
-	if fd < len(l.handlers) {
-		if h := l.handlers[fd]; h != nil {
-			h.Ready(Events(ev))
-		}
+	if h := l.handler(fd); h != nil {
+		h.Ready(Events(ev))
 	}
 	return nil
 }
@@ -139,7 +137,7 @@ func (l *Loop) Register(fd int, h Handler) error {
 	l.Assert()
 	l.put(fd, h)
 	if err := l.poller.AddReadWrite(&netpoll.PollAttachment{FD: fd}, true); err != nil {
-		l.handlers[fd] = nil
+		l.put(fd, nil)
 		return err
 	}
 	return nil
@@ -149,7 +147,7 @@ func (l *Loop) Register(fd int, h Handler) error {
 func (l *Loop) Listen(fd int, h Handler) error {
 	l.put(fd, h)
 	if err := l.poller.AddRead(&netpoll.PollAttachment{FD: fd}, false); err != nil {
-		l.handlers[fd] = nil
+		l.put(fd, nil)
 		return err
 	}
 	return nil
@@ -162,28 +160,44 @@ func (l *Loop) Rearm(fd int) { _ = l.poller.ModReadWrite(&netpoll.PollAttachment
 // Forget stops watching fd and leaves it open.
 func (l *Loop) Forget(fd int) {
 	l.Assert()
-	l.handlers[fd] = nil
+	l.put(fd, nil)
 	_ = l.poller.Delete(fd)
 }
 
 // Close stops watching fd and closes it, at once: later events of the old descriptor are harmless (package comment).
 func (l *Loop) Close(fd int) {
 	l.Assert()
-	if fd < len(l.handlers) {
-		l.handlers[fd] = nil
-	}
+	l.put(fd, nil)
 	closefd(fd)
 }
 
-// put enters h into the table. Doubling keeps the copies rare; descriptors are process-wide, so each loop's table spans
-// all of them: 16 bytes for each.
-func (l *Loop) put(fd int, h Handler) {
-	if fd >= len(l.handlers) {
-		grown := make([]Handler, max(2*len(l.handlers), fd+1, 256))
-		copy(grown, l.handlers)
-		l.handlers = grown
+// pageBits: descriptors are process-wide, so each loop's table spans all of them, 16 bytes each. In pages it grows
+// without copying and without garbage, and a loop pays only for the neighbourhoods it has descriptors in.
+const pageBits = 8
+
+type page [1 << pageBits]Handler
+
+// handler returns what is registered for fd, or nil.
+func (l *Loop) handler(fd int) Handler {
+	if i := fd >> pageBits; i < len(l.handlers) && l.handlers[i] != nil {
+		return l.handlers[i][fd&(1<<pageBits-1)]
 	}
-	l.handlers[fd] = h
+	return nil
+}
+
+// put enters h for fd; nil takes the entry out.
+func (l *Loop) put(fd int, h Handler) {
+	i := fd >> pageBits
+	for i >= len(l.handlers) {
+		l.handlers = append(l.handlers, nil)
+	}
+	if l.handlers[i] == nil {
+		if h == nil {
+			return
+		}
+		l.handlers[i] = new(page)
+	}
+	l.handlers[i][fd&(1<<pageBits-1)] = h
 }
 
 // After makes t fire d after now, a recent reading of Now, in place of its earlier time if it had one.
