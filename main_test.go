@@ -128,15 +128,6 @@ func (in *instance) wantLog(pattern string) []string {
 	return match
 }
 
-// wantLogs waits until the log has n matches.
-func (in *instance) wantLogs(pattern string, n int) {
-	in.t.Helper()
-	re := regexp.MustCompile(pattern)
-	lbtest.Eventually(in.t, fmt.Sprintf("log has %s %d times", pattern, n), func() bool {
-		return len(re.FindAllString(in.log(), -1)) >= n
-	})
-}
-
 // address returns where a frontend listens.
 func (in *instance) address(frontend string) string {
 	in.t.Helper()
