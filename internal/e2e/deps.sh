@@ -1,10 +1,12 @@
 #!/bin/sh
-# Installs what the end-to-end tests and the bench run through awe4lb, as Debian packages and only what is missing. It
-# starts nothing: the tests start what they need themselves, on free ports and with directories of their own.
+# Installs what the race detector needs (a C compiler) and what the end-to-end tests and the bench run through awe4lb, as
+# Debian packages and only what is missing. It starts nothing: the tests start what they need themselves, on free ports and with directories of their own.
 set -eu
 
 # What the tests look for, and the package it is in. A path may have wildcards; without a slash it is a command.
 wanted='
+gcc                                           gcc
+/usr/include/stdlib.h                         libc6-dev
 nginx                                         nginx
 /usr/lib/nginx/modules/ngx_stream_module.so   libnginx-mod-stream
 haproxy                                       haproxy
