@@ -76,16 +76,18 @@ func writeTemporary(text []byte) (path string, remove func(), err error) {
 // explain says what there is to see.
 func explain(out io.Writer, path string, r Running, pids []int) {
 	fmt.Fprintf(out, "\nThe balancer runs. In another terminal:\n\n")
-	for _, l := range r.Listeners {
-		fmt.Fprintf(out, "  curl http://%s/                  # again and again: the backends take turns\n", l.Address)
-		break
+	try := func(why, format string, args ...any) {
+		fmt.Fprintf(out, "  %-52s # %s\n", fmt.Sprintf(format, args...), why)
 	}
-	fmt.Fprintf(out, "  kill %-5d                                  # end backend-2: no request fails\n", pids[1])
-	fmt.Fprintf(out, "  kill -HUP %-5d                             # reload, after editing %s\n", os.Getpid(), path)
+	if len(r.Listeners) > 0 {
+		try("again and again: the backends take turns", "curl http://%s/", r.Listeners[0].Address)
+	}
+	try("end backend-2: no request fails", "kill %d", pids[1])
+	try("reload, after editing "+path, "kill -HUP %d", os.Getpid())
 	if r.Admin != "" {
-		fmt.Fprintf(out, "  curl http://%s/api/v1/status     # who has how many connections\n", r.Admin)
-		fmt.Fprintf(out, "  curl -X POST http://%s/api/v1/reload\n", r.Admin)
-		fmt.Fprintf(out, "  curl http://%s/metrics\n", r.Admin)
+		try("the same, and it says what changed", "curl -X POST http://%s/api/v1/reload", r.Admin)
+		try("who has how many connections", "curl http://%s/api/v1/status", r.Admin)
+		try("for Prometheus", "curl http://%s/metrics", r.Admin)
 	}
 	fmt.Fprintf(out, "\nCtrl-C ends it. Below, a line for each connection that has ended:\n\n")
 }
