@@ -38,6 +38,7 @@ var only = map[string][]string{
 	"github.com/VictoriaMetrics/metrics":       {"awe4lb/admin"},
 	"github.com/BurntSushi/toml":               {"awe4lb/config"},
 	"github.com/spf13/cobra":                   {"awe4lb/internal/cli"},
+	"golang.org/x/net/dns/dnsmessage":          {"awe4lb/internal/cli"},
 	"github.com/coreos/go-systemd":             {"awe4lb/internal/systemd"},
 	"kernel.org/pub/linux/libs/security":       {"awe4lb/internal/privilege"},
 }

@@ -156,28 +156,39 @@ func start(path string) (*process, error) {
 		}
 	}
 	if cfg.Engine.User != "" {
-		if err := privilege.Drop(cfg.Engine.User, cfg.Engine.Group); err != nil {
+		if err := privilege.Drop(cfg.Engine.User, cfg.Engine.Group, keptCapabilities(cfg)...); err != nil {
 			p.stop()
 			return nil, cli.BadConfig(err)
 		}
 	}
 	for _, l := range p.engine.Listeners() {
-		p.logs.Log.Info("listening", "frontend", l.Frontend, "address", l.Address.String())
+		p.logs.Log.Info("listening", "frontend", l.Frontend, "protocol", l.Protocol, "address", l.Address.String())
 	}
 	if p.admin != nil {
 		p.logs.Log.Info("admin listening", "address", p.admin.Address())
 	}
-	_, limit := p.engine.Sessions()
+	_, sessions := p.engine.Sessions()
+	_, flows := p.engine.Flows()
 	p.logs.Log.Info("ready", "version", version, "config", path, "config_version", report.Version, "shards", shards,
-		"session_limit", limit)
+		"session_limit", sessions, "flow_limit", flows)
 	return p, nil
+}
+
+// keptCapabilities returns what the process needs for cfg after it has given up root.
+func keptCapabilities(cfg *config.Config) (kept []privilege.Capability) {
+	for _, f := range cfg.Frontends {
+		if f.IsUDP() && f.UDP.Transparent {
+			return []privilege.Capability{privilege.NetAdmin}
+		}
+	}
+	return nil
 }
 
 // running tells where the process listens.
 func (p *process) running() cli.Running {
 	var r cli.Running
 	for _, l := range p.engine.Listeners() {
-		r.Listeners = append(r.Listeners, cli.Listener{Frontend: l.Frontend, Address: l.Address.String()})
+		r.Listeners = append(r.Listeners, cli.Listener{Frontend: l.Frontend, Protocol: l.Protocol, Address: l.Address.String()})
 	}
 	if p.admin != nil {
 		r.Admin = p.admin.Address()
@@ -265,8 +276,9 @@ func (p *process) drain(signals <-chan os.Signal) {
 	p.mu.Unlock()
 	begun := time.Now()
 	systemd.Stopping()
-	open, _ := p.engine.Sessions()
-	p.logs.Log.Info("draining: a second signal ends at once", "sessions", open, "timeout", timeout)
+	sessions, _ := p.engine.Sessions()
+	flows, _ := p.engine.Flows()
+	p.logs.Log.Info("draining: a second signal ends at once", "sessions", sessions, "flows", flows, "timeout", timeout)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	go func() {

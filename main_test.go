@@ -20,6 +20,8 @@ import (
 
 	"awe4lb/config"
 	"awe4lb/internal/lbtest"
+
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // TestMain lets the test binary be awe4lb, so that what is tested from outside is what was compiled with the tests.
@@ -131,7 +133,7 @@ func (in *instance) wantLog(pattern string) []string {
 // address returns where a frontend listens.
 func (in *instance) address(frontend string) string {
 	in.t.Helper()
-	return in.wantLog("msg=listening frontend=" + frontend + ` address=(\S+)`)[1]
+	return in.wantLog("msg=listening frontend=" + frontend + ` protocol=\w+ address=(\S+)`)[1]
 }
 
 func (in *instance) adminURL() string {
@@ -242,7 +244,7 @@ func TestCheckAndExitCodes(t *testing.T) {
 		stdout, stderr string // what they have to contain
 	}{
 		{[]string{"check", "--config", good}, 0, "good: 1 frontend, 1 pool, 1 backend", ""},
-		{[]string{"check", "--config", bad}, 1, "", "bad.toml:7: pools.p.policy: got \"rand\"; want random, roundrobin or leastconn (did you mean \"random\"?)\nawe4lb: 2 mistakes\n"},
+		{[]string{"check", "--config", bad}, 1, "", "bad.toml:7: pools.p.policy: got \"rand\"; want random, roundrobin, leastconn or iphash (did you mean \"random\"?)\nawe4lb: 2 mistakes\n"},
 		{[]string{"check", "--config", "/nonexistent"}, 1, "", "awe4lb: open /nonexistent: no such file or directory"},
 		{[]string{"run", "--config", bad}, 1, "", "2 mistakes"},
 		{[]string{"--config", bad}, 1, "", "2 mistakes"},
@@ -478,6 +480,9 @@ func TestDemo(t *testing.T) {
 	if seen["backend-1"] != 2 || seen["backend-2"] != 2 || seen["backend-3"] != 2 {
 		t.Errorf("got %v; want each twice", seen)
 	}
+	if got := askDNS(t, "127.0.0.1:5353"); got[0] != "dns-1" || got[1] != "dns-2" || got[2] != "dns-3" {
+		t.Errorf("DNS answers came from %v; want the three backends in turn", got)
+	}
 	var n int
 	if _, err := fmt.Sscan(pid[1], &n); err != nil {
 		t.Fatal(err)
@@ -507,4 +512,35 @@ func TestDemo(t *testing.T) {
 		c.Close()
 		t.Error("a demo backend outlives the demo")
 	}
+}
+
+// askDNS asks a demo DNS server three times, as a new client each, and returns who answered.
+func askDNS(t *testing.T, address string) (names [3]string) {
+	t.Helper()
+	for i := range names {
+		q := dnsmessage.Message{Header: dnsmessage.Header{ID: uint16(i)}, Questions: []dnsmessage.Question{{
+			Name: dnsmessage.MustNewName("who.demo."), Type: dnsmessage.TypeTXT, Class: dnsmessage.ClassINET}}}
+		b, err := q.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.Dial("udp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, _ = c.Write(b)
+		b = make([]byte, 512)
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		n, err := c.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var a dnsmessage.Message
+		if err := a.Unpack(b[:n]); err != nil || a.ID != uint16(i) || len(a.Answers) != 1 {
+			t.Fatalf("got %v, %v", a, err)
+		}
+		names[i] = strings.Fields(a.Answers[0].Body.(*dnsmessage.TXTResource).TXT[0])[2]
+	}
+	return names
 }

@@ -31,6 +31,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 type rig struct {
 	t      *testing.T
 	e      *engine.Engine
+	udp    string // the backend of frontend d
 	d      *balancer.Director
 	s      *Server
 	url    string
@@ -53,7 +54,10 @@ func newRig(t *testing.T, backends ...string) *rig {
 	for i, b := range backends {
 		text += fmt.Sprintf("{ address = %q, weight = %d },\n", b, i+1)
 	}
-	cfg, err := config.Parse("test.toml", []byte(text+"]\n[pools.unused]\nbackends = [{ address = \"unix:/x\", weight = 0 }]\n"))
+	r.udp = lbtest.EchoDatagrams(t)
+	text += "]\n[frontends.d]\nbind = [\"127.0.0.1:0\"]\nprotocol = \"udp\"\npool = \"d\"\nudp = { buffer_size = 100 }\n" +
+		fmt.Sprintf("[pools.d]\nbackends = [{ address = %q }]\n", r.udp)
+	cfg, err := config.Parse("test.toml", []byte(text+"[pools.unused]\nbackends = [{ address = \"unix:/x\", weight = 0 }]\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +104,22 @@ func (r *rig) do(method, path string, headers ...string) (int, string, http.Head
 		r.t.Fatal(err)
 	}
 	return res.StatusCode, string(b), res.Header
+}
+
+// datagrams has a client ask frontend d, hear, and send one datagram that is too large.
+func (r *rig) datagrams() {
+	r.t.Helper()
+	c, err := net.Dial("udp", r.e.Listeners()[1].Address.String())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { c.Close() })
+	_, _ = c.Write(make([]byte, 101))
+	_, _ = c.Write([]byte("ping"))
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, err := c.Read(make([]byte, 10)); err != nil || n != 4 {
+		r.t.Fatalf("%d bytes, %v", n, err)
+	}
 }
 
 // traffic has a client ask and hear.
@@ -149,10 +169,11 @@ func TestStatusAndMetrics(t *testing.T) {
 	lbtest.Eventually(t, "the session ended", func() bool { n, _ := r.e.Sessions(); return n == 0 })
 	held := r.traffic()
 	defer held.Close()
+	r.datagrams()
 
 	// Which shard has what depends on the kernel's choice.
-	perShard := regexp.MustCompile(`("sessions": )\d|(awe4lb_shard_sessions\{.*\}) \d`)
-	replace := []string{backend, "127.0.0.1:BACKEND", down, "127.0.0.1:DOWN",
+	perShard := regexp.MustCompile(`("sessions": )\d|("flows": )\d|(awe4lb_shard_(?:udp_)?sessions\{.*\}) \d`)
+	replace := []string{r.udp, "127.0.0.1:UDP", r.e.Listeners()[1].Address.String(), "127.0.0.1:DATAGRAMS", backend, "127.0.0.1:BACKEND", down, "127.0.0.1:DOWN",
 		r.e.Listeners()[0].Address.String(), "127.0.0.1:FRONTEND"}
 
 	code, body, header := r.do("GET", "/api/v1/status")
@@ -166,7 +187,7 @@ func TestStatusAndMetrics(t *testing.T) {
 	if open := st.Shards[0].Sessions + st.Shards[1].Sessions; open != 1 || st.Sessions.Open != 1 {
 		t.Errorf("%d sessions on the shards, %d in all; want 1", open, st.Sessions.Open)
 	}
-	golden(t, "status.json", perShard.ReplaceAllString(body, "$1$2 *"), replace...)
+	golden(t, "status.json", perShard.ReplaceAllString(body, "$1$2$3 *"), replace...)
 
 	code, body, header = r.do("GET", "/metrics")
 	if code != 200 || !strings.HasPrefix(header.Get("Content-Type"), "text/plain; version=0.0.4") {
@@ -176,7 +197,7 @@ func TestStatusAndMetrics(t *testing.T) {
 	if !found || !strings.Contains(process, "process_resident_memory_bytes") {
 		t.Error("no metrics of the process")
 	}
-	golden(t, "metrics.txt", perShard.ReplaceAllString(own, "$1$2 *"), replace...)
+	golden(t, "metrics.txt", perShard.ReplaceAllString(own, "$1$2$3 *"), replace...)
 	checkExposition(t, body)
 }
 

@@ -21,6 +21,7 @@ func (s *Server) metrics(c *fasthttp.RequestCtx) {
 	s.writeProcess(&x)
 	st := s.collect()
 	writeFrontends(&x, st)
+	writeDatagrams(&x, st)
 	writePools(&x, st)
 	writeBackends(&x, st)
 	writeShards(&x, st)
@@ -120,7 +121,9 @@ func writeFrontends(x *exposition, st *status) {
 	each := func(name, kind, help string, write func(f *frontendStatus, name string)) {
 		x.family(name, kind, help)
 		for i := range st.Frontends {
-			write(&st.Frontends[i], name)
+			if st.Frontends[i].UDP == nil {
+				write(&st.Frontends[i], name)
+			}
 		}
 	}
 	each("awe4lb_server_connections_active", "gauge", "Sessions open now.",
@@ -140,13 +143,10 @@ func writeFrontends(x *exposition, st *status) {
 	each("awe4lb_server_connections_ended_total", "counter", "Sessions ended, by reason.",
 		func(f *frontendStatus, name string) {
 			for r := range engine.Reason(engine.NumReasons) {
-				x.count(f.stats.Ended[r], name, f.labels+","+labels("reason", r.String()))
+				if !r.OfFlows() {
+					x.count(f.stats.Ended[r], name, f.labels+","+labels("reason", r.String()))
+				}
 			}
-		})
-	each("awe4lb_server_bytes_total", "counter", "Bytes relayed: c2b from clients to backends, b2c the other way.",
-		func(f *frontendStatus, name string) {
-			x.count(f.stats.Bytes[engine.ToBackend], name, f.labels+","+labels("direction", "c2b"))
-			x.count(f.stats.Bytes[engine.ToClient], name, f.labels+","+labels("direction", "b2c"))
 		})
 	each("awe4lb_server_connection_duration_seconds", "histogram", "How long sessions lasted, from accept to end.",
 		func(f *frontendStatus, name string) {
@@ -162,6 +162,58 @@ func writeFrontends(x *exposition, st *status) {
 	x.family("awe4lb_limit_hits_total", "counter", "Times a limit was met, by limit.")
 	x.count(hits, "awe4lb_limit_hits_total", labels("limit", "frontend_max_connections"))
 	x.count(pauses, "awe4lb_limit_hits_total", labels("limit", "process_sessions"))
+}
+
+// directions are the values of the label direction.
+var directions = [2]string{engine.ToClient: "b2c", engine.ToBackend: "c2b"}
+
+// writeDatagrams writes what UDP frontends have instead of connections, and the bytes of all frontends.
+func writeDatagrams(x *exposition, st *status) {
+	x.family("awe4lb_server_bytes_total", "counter", "Bytes relayed: c2b from clients to backends, b2c the other way.")
+	for i := range st.Frontends {
+		f := &st.Frontends[i]
+		x.count(f.stats.Bytes[engine.ToBackend], "awe4lb_server_bytes_total", f.labels+","+labels("direction", "c2b"))
+		x.count(f.stats.Bytes[engine.ToClient], "awe4lb_server_bytes_total", f.labels+","+labels("direction", "b2c"))
+	}
+	each := func(name, kind, help string, write func(f *frontendStatus, name string)) {
+		x.family(name, kind, help)
+		for i := range st.Frontends {
+			if st.Frontends[i].UDP != nil {
+				write(&st.Frontends[i], name)
+			}
+		}
+	}
+	each("awe4lb_udp_sessions_active", "gauge", "UDP flows open now.", func(f *frontendStatus, name string) {
+		x.gauge(float64(f.Open), name, f.labels)
+	})
+	each("awe4lb_udp_sessions_total", "counter", "UDP flows begun.", func(f *frontendStatus, name string) {
+		x.count(f.stats.Accepted, name, f.labels)
+	})
+	each("awe4lb_udp_sessions_ended_total", "counter", "UDP flows ended, by reason.", func(f *frontendStatus, name string) {
+		for r := range engine.Reason(engine.NumReasons) {
+			if r.OfFlows() || r.OfBoth() {
+				x.count(f.stats.Ended[r], name, f.labels+","+labels("reason", r.String()))
+			}
+		}
+	})
+	each("awe4lb_udp_session_duration_seconds", "histogram", "How long UDP flows lasted, from the first datagram to the end.",
+		func(f *frontendStatus, name string) {
+			x.histogram(&f.stats.Duration, name, f.labels)
+		})
+	each("awe4lb_udp_datagrams_total", "counter", "Datagrams relayed: c2b from clients to backends, b2c the other way.",
+		func(f *frontendStatus, name string) {
+			for direction, label := range directions {
+				x.count(f.stats.Datagrams[direction], name, f.labels+","+labels("direction", label))
+			}
+		})
+	each("awe4lb_udp_datagrams_dropped_total", "counter", "Datagrams not relayed, by the direction they were on and the reason.",
+		func(f *frontendStatus, name string) {
+			for direction, label := range directions {
+				for _, r := range engine.DropReasons(direction) {
+					x.count(f.stats.Dropped[direction][r], name, f.labels+","+labels("direction", label, "reason", r.String()))
+				}
+			}
+		})
 }
 
 func writePools(x *exposition, st *status) {
@@ -212,11 +264,11 @@ func writeBackends(x *exposition, st *status) {
 		func(b *backendStatus, name string) {
 			x.gauge(float64(b.Weight), name, b.labels)
 		})
-	each("awe4lb_backend_connections_active", "gauge", "Sessions on the backend now, those still connecting included.",
+	each("awe4lb_backend_connections_active", "gauge", "Sessions and UDP flows on the backend now, those still connecting included.",
 		func(b *backendStatus, name string) {
 			x.gauge(float64(b.Open), name, b.labels)
 		})
-	each("awe4lb_backend_connections_total", "counter", "Connections established to the backend.",
+	each("awe4lb_backend_connections_total", "counter", "Connections established to the backend, and UDP flows given to it.",
 		func(b *backendStatus, name string) {
 			x.count(b.stats.Sessions, name, b.labels)
 		})
@@ -235,6 +287,16 @@ func writeBackends(x *exposition, st *status) {
 		func(b *backendStatus, name string) {
 			x.histogram(&b.stats.Connect, name, b.labels)
 		})
+	each("awe4lb_backend_datagrams_total", "counter", "Datagrams relayed: c2b to the backend, b2c from it.",
+		func(b *backendStatus, name string) {
+			for direction, label := range directions {
+				x.count(b.stats.Datagrams[direction], name, b.labels+","+labels("direction", label))
+			}
+		})
+	each("awe4lb_backend_reply_duration_seconds", "histogram", "Time from a UDP flow's first datagram to the backend's first answer.",
+		func(b *backendStatus, name string) {
+			x.histogram(&b.stats.Reply, name, b.labels)
+		})
 }
 
 func writeShards(x *exposition, st *status) {
@@ -249,6 +311,19 @@ func writeShards(x *exposition, st *status) {
 	each("awe4lb_shard_sessions", "gauge", "Sessions open on a shard.", func(sh *shardStatus, name, shard string) {
 		x.gauge(float64(sh.Sessions), name, shard)
 	})
+	x.family("awe4lb_udp_sessions_limit", "gauge", "UDP flows with a socket of their own that the process admits at once.")
+	x.gauge(float64(st.Flows.Limit), "awe4lb_udp_sessions_limit", "")
+	each("awe4lb_shard_udp_sessions", "gauge", "UDP flows open on a shard.", func(sh *shardStatus, name, shard string) {
+		x.gauge(float64(sh.Flows), name, shard)
+	})
+	each("awe4lb_shard_udp_moves_total", "counter", "Times a UDP flow went to another backend.",
+		func(sh *shardStatus, name, shard string) { x.count(sh.FlowMoves, name, shard) })
+	each("awe4lb_shard_udp_retries_total", "counter", "Datagrams that one backend refused and another was offered.",
+		func(sh *shardStatus, name, shard string) { x.count(sh.FlowRetries, name, shard) })
+	each("awe4lb_shard_udp_shared_reply_drops_total", "counter", "Answers lost in full receive queues of sockets that flows share (AnyIP).",
+		func(sh *shardStatus, name, shard string) { x.count(sh.ReplyDrops, name, shard) })
+	each("awe4lb_shard_udp_shared_strays_total", "counter", "Datagrams to addresses of shared_source that belong to no flow there.",
+		func(sh *shardStatus, name, shard string) { x.count(sh.Strays, name, shard) })
 	each("awe4lb_shard_accept_pauses_total", "counter", "Times a shard stopped accepting for want of descriptors, memory or room.",
 		func(sh *shardStatus, name, shard string) { x.count(sh.AcceptPauses, name, shard) })
 	each("awe4lb_shard_accept_errors_total", "counter", "Failed accepts.",

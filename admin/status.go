@@ -21,6 +21,7 @@ type status struct {
 	Uptime    float64          `json:"uptime_seconds"`
 	Config    configStatus     `json:"config"`
 	Sessions  sessionsStatus   `json:"sessions"`
+	Flows     sessionsStatus   `json:"flows"` // UDP; limit is of those that have a socket of their own
 	Frontends []frontendStatus `json:"frontends"`
 	Pools     []poolStatus     `json:"pools"`
 	Retired   []backendStatus  `json:"retired"` // backends no longer configured that still have sessions
@@ -46,11 +47,12 @@ type frontendStatus struct {
 	Listeners      []string          `json:"listeners"`
 	Pool           string            `json:"pool,omitempty"`
 	Routes         int               `json:"routes"`
-	MaxConnections int               `json:"max_connections"`
-	Open           int64             `json:"open"`
+	MaxConnections int               `json:"max_connections"` // udp: max_flows
+	Open           int64             `json:"open"`            // sessions or flows
 	Accepted       uint64            `json:"accepted"`
 	Bytes          bytesStatus       `json:"bytes"`
-	Ended          map[string]uint64 `json:"ended"` // by reason; those that never happened are left out
+	Ended          map[string]uint64 `json:"ended"`         // by reason; those that never happened are left out
+	UDP            *udpStatus        `json:"udp,omitempty"` // udp only
 
 	// For the metrics.
 	labels string
@@ -60,6 +62,13 @@ type frontendStatus struct {
 type bytesStatus struct {
 	C2B uint64 `json:"c2b"`
 	B2C uint64 `json:"b2c"`
+}
+
+// udpStatus is about datagrams; bytesStatus serves for their numbers too.
+type udpStatus struct {
+	Datagrams  bytesStatus       `json:"datagrams"`
+	DroppedC2B map[string]uint64 `json:"dropped_c2b"` // by reason; those that never happened are left out
+	DroppedB2C map[string]uint64 `json:"dropped_b2c"`
 }
 
 type poolStatus struct {
@@ -91,11 +100,16 @@ type backendStatus struct {
 
 type shardStatus struct {
 	Sessions     int    `json:"sessions"`
+	Flows        int    `json:"flows"`
 	AcceptPauses uint64 `json:"accept_pauses"`
 	AcceptErrors uint64 `json:"accept_errors"`
 	Pipes        int    `json:"pipes"`
 	SplicedBytes uint64 `json:"spliced_bytes"`
 	AccessDrops  uint64 `json:"access_log_dropped"`
+	FlowMoves    uint64 `json:"flow_moves"`
+	FlowRetries  uint64 `json:"flow_retries"`
+	ReplyDrops   uint64 `json:"shared_reply_drops"`
+	Strays       uint64 `json:"shared_strays"`
 }
 
 func (s *Server) status(c *fasthttp.RequestCtx) { writeJSON(c, "application/json", s.collect()) }
@@ -116,6 +130,7 @@ func (s *Server) collect() *status {
 		out.State = "draining"
 	}
 	out.Sessions.Open, out.Sessions.Limit = s.o.Engine.Sessions()
+	out.Flows.Open, out.Flows.Limit = s.o.Engine.Flows()
 	listeners := map[string][]string{}
 	for _, l := range s.o.Engine.Listeners() {
 		listeners[l.Frontend] = append(listeners[l.Frontend], l.Address.String())
@@ -143,7 +158,9 @@ func (s *Server) collect() *status {
 		out.Retired = append(out.Retired, bs)
 	}
 	for _, sh := range st.Shards {
-		out.Shards = append(out.Shards, shardStatus(sh))
+		out.Shards = append(out.Shards, shardStatus{Sessions: sh.Sessions, Flows: sh.Flows, AcceptPauses: sh.AcceptPauses,
+			AcceptErrors: sh.AcceptErrors, Pipes: sh.Pipes, SplicedBytes: sh.SplicedBytes, AccessDrops: sh.AccessDrops,
+			FlowMoves: sh.FlowMoves, FlowRetries: sh.FlowRetries, ReplyDrops: sh.ReplyDrops, Strays: sh.Strays})
 	}
 	return out
 }
@@ -170,9 +187,15 @@ func frontendOf(f *balancer.Frontend, st *engine.FrontendStats, listeners []stri
 		listeners = []string{}
 	}
 	c := f.Config
-	return frontendStatus{Name: c.Name, Protocol: c.Protocol, Listeners: listeners, Pool: c.Pool, Routes: len(c.Routes),
+	fs := frontendStatus{Name: c.Name, Protocol: c.Protocol, Listeners: listeners, Pool: c.Pool, Routes: len(c.Routes),
 		MaxConnections: c.MaxConnections, Open: f.Live.Active(), Accepted: st.Accepted, Bytes: bytesOf(st.Bytes),
 		Ended: byReason(st.Ended), labels: labels("server", c.Name, "protocol", c.Protocol), stats: st}
+	if c.IsUDP() {
+		fs.MaxConnections = c.UDP.MaxFlows
+		fs.UDP = &udpStatus{Datagrams: bytesOf(st.Datagrams), DroppedC2B: byDropReason(st.Dropped[engine.ToBackend]),
+			DroppedB2C: byDropReason(st.Dropped[engine.ToClient])}
+	}
+	return fs
 }
 
 func backendOf(b *balancer.Backend, st *engine.BackendStats) backendStatus {
@@ -193,6 +216,16 @@ func byReason(counts [engine.NumReasons]uint64) map[string]uint64 {
 	for i, n := range counts {
 		if n > 0 {
 			m[engine.Reason(i).String()] = n
+		}
+	}
+	return m
+}
+
+func byDropReason(counts [engine.NumDrops]uint64) map[string]uint64 {
+	m := map[string]uint64{}
+	for i, n := range counts {
+		if n > 0 {
+			m[engine.DropReason(i).String()] = n
 		}
 	}
 	return m

@@ -36,8 +36,8 @@ func port(b *Backend) int { return int(b.Address.IP.Port()) }
 // picks picks n times, releasing at once, and returns how often each port came.
 func picks(p *Pool, n int, tried []*Backend) []int {
 	count := make([]int, len(p.Members)+1)
-	for range n {
-		b := p.Pick(tried)
+	for i := range n {
+		b := p.Pick(uint64(i), tried)
 		if b == nil {
 			count[0]++
 			continue
@@ -87,7 +87,7 @@ func TestRoundRobinIsExact(t *testing.T) {
 	// Never more than a weight in a row.
 	last, run := 0, 0
 	for range 60 {
-		b := p.Pick(nil)
+		b := p.Pick(0, nil)
 		b.Release()
 		if run++; port(b) != last {
 			last, run = port(b), 1
@@ -146,7 +146,7 @@ func TestLeastConn(t *testing.T) {
 	p := built(pool("leastconn", "1", "1", "2"))
 	var held []*Backend
 	for range 40 {
-		held = append(held, p.Pick(nil))
+		held = append(held, p.Pick(0, nil))
 	}
 	for i, want := range []int64{10, 10, 20} {
 		if got := p.Members[i].Active(); got != want {
@@ -156,7 +156,7 @@ func TestLeastConn(t *testing.T) {
 	// Whoever gets a place back is next.
 	i := slices.IndexFunc(held, func(b *Backend) bool { return port(b) == 1 })
 	held[i].Release()
-	if b := p.Pick(nil); port(b) != 1 {
+	if b := p.Pick(0, nil); port(b) != 1 {
 		t.Errorf("picked %d; want 1, which has a free place", port(b))
 	}
 	// An idle pool is shared, not given to the first.
@@ -166,8 +166,70 @@ func TestLeastConn(t *testing.T) {
 	}
 }
 
+func clientKey(i int) uint64 {
+	return ClientKey(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
+}
+
+func TestIPHash(t *testing.T) {
+	const clients = 60_000
+	owners := func(p *Pool) []int {
+		owner := make([]int, clients)
+		for i := range owner {
+			b := p.Pick(clientKey(i), nil)
+			owner[i] = port(b)
+			b.Release()
+		}
+		return owner
+	}
+	t.Run("by weight", func(t *testing.T) {
+		for _, shares := range [][]float64{{1, 1, 1}, {1, 2, 3, 4}} {
+			var spec []string
+			for _, s := range shares {
+				spec = append(spec, fmt.Sprint(s))
+			}
+			count := make([]int, len(shares))
+			for _, o := range owners(built(pool("iphash", spec...))) {
+				count[o-1]++
+			}
+			// The keys are always the same, so that this passes or fails for good: at most 16 for 3 degrees of freedom.
+			if x := chiSquare(count, shares); x > 16 {
+				t.Errorf("%v: chi-square %.1f: got %v", shares, x, count)
+			}
+		}
+	})
+	t.Run("only the share of what changes moves", func(t *testing.T) {
+		all := owners(built(pool("iphash", "1", "1", "1", "1", "1")))
+		less := built(pool("iphash", "1", "1", "0", "1", "1"))
+		for i, o := range owners(less) {
+			if all[i] != 3 && o != all[i] {
+				t.Fatalf("client %d moved from %d to %d when 3 went", i, all[i], o)
+			}
+			if o == 3 {
+				t.Fatalf("client %d is at 3, which is gone", i)
+			}
+		}
+	})
+	t.Run("the same in every process", func(t *testing.T) {
+		p := built(pool("iphash", "1", "2", "3"))
+		got := ""
+		for i := range 12 {
+			b := p.Pick(clientKey(i), nil)
+			got += fmt.Sprint(port(b))
+			b.Release()
+		}
+		if got != "323231333313" {
+			t.Errorf("got %s: every client of a running system has moved", got)
+		}
+	})
+	t.Run("IPv4 is IPv4", func(t *testing.T) {
+		if ClientKey(netip.MustParseAddr("10.0.0.1")) != ClientKey(netip.MustParseAddr("::ffff:10.0.0.1")) {
+			t.Error("a mapped address has another key")
+		}
+	})
+}
+
 func TestEveryPolicyKeepsTheRules(t *testing.T) {
-	for _, policy := range []string{"random", "roundrobin", "leastconn"} {
+	for _, policy := range []string{"random", "roundrobin", "leastconn", "iphash"} {
 		t.Run(policy, func(t *testing.T) {
 			t.Run("tiers", func(t *testing.T) {
 				p := built(pool(policy, "1/5", "1/0", "1/0", "1/9"))
@@ -193,7 +255,7 @@ func TestEveryPolicyKeepsTheRules(t *testing.T) {
 				}
 			})
 			t.Run("empty", func(t *testing.T) {
-				if built(pool(policy)).Pick(nil) != nil {
+				if built(pool(policy)).Pick(0, nil) != nil {
 					t.Error("picked one of none")
 				}
 			})
@@ -205,13 +267,13 @@ func TestEveryPolicyKeepsTheRules(t *testing.T) {
 				p := built(pool(policy, spec...))
 				seen := map[*Backend]bool{}
 				for range 1000 {
-					b := p.Pick(nil)
+					b := p.Pick(0, nil)
 					if b == nil || seen[b] {
 						t.Fatalf("after %d: got %v", len(seen), b)
 					}
 					seen[b] = true
 				}
-				if p.Pick(nil) != nil {
+				if p.Pick(0, nil) != nil {
 					t.Error("picked a full one")
 				}
 			})
@@ -223,7 +285,7 @@ func TestEveryPolicyKeepsTheRules(t *testing.T) {
 						r := rand.New(rand.NewPCG(uint64(w), 0))
 						var held []*Backend
 						for range 2000 {
-							if b := p.Pick(nil); b != nil {
+							if b := p.Pick(0, nil); b != nil {
 								held = append(held, b)
 							}
 							if len(held) > r.IntN(3) {
@@ -246,7 +308,7 @@ func TestEveryPolicyKeepsTheRules(t *testing.T) {
 					t.Errorf("nobody is picked afterwards: %v", got)
 				}
 				n := 0
-				for p.Pick(nil) != nil {
+				for p.Pick(0, nil) != nil {
 					n++
 				}
 				if n != 12 {
@@ -257,8 +319,8 @@ func TestEveryPolicyKeepsTheRules(t *testing.T) {
 				p := built(pool(policy, "1", "2", "3/1", "4"))
 				tried := []*Backend{p.Members[0].Backend}
 				if n := testing.AllocsPerRun(1000, func() {
-					p.Pick(tried).Release()
-					p.Pick(nil).Release()
+					p.Pick(0, tried).Release()
+					p.Pick(0, nil).Release()
 				}); n != 0 {
 					t.Errorf("%v allocations", n)
 				}
@@ -367,7 +429,7 @@ func TestApply(t *testing.T) {
 }
 
 func BenchmarkPick(b *testing.B) {
-	for _, policy := range []string{"random", "roundrobin", "leastconn"} {
+	for _, policy := range []string{"random", "roundrobin", "leastconn", "iphash"} {
 		for _, n := range []int{3, 100} {
 			spec := make([]string, n)
 			for i := range spec {
@@ -377,7 +439,7 @@ func BenchmarkPick(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/%d", policy, n), func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					p.Pick(nil).Release()
+					p.Pick(0, nil).Release()
 				}
 			})
 		}

@@ -8,7 +8,7 @@ type leastConn struct {
 }
 
 // pick compares (active+1)/weight, so that an idle pool is still shared by weight.
-func (l *leastConn) pick(tried []*Backend) *Member {
+func (l *leastConn) pick(key uint64, tried []*Backend) *Member {
 	n := len(l.members)
 	start := int(l.live.turn.Add(1) % uint64(n))
 	var best *Member

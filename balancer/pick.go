@@ -9,9 +9,9 @@ import (
 
 // picker chooses among the members of one tier, by one policy. It is made once per snapshot and asked by all shards.
 type picker interface {
-	// pick returns a usable member that is not in tried, or nil when there is none. It may ask usable more than once, and
-	// the answer may change in between. Never blocks or allocates; safe from any goroutine.
-	pick(tried []*Backend) *Member
+	// pick returns a usable member that is not in tried, or nil when there is none. key is ClientKey of the client, for
+	// policies that go by it. It may ask usable more than once, and the answer may change in between. Never blocks or allocates; safe from any goroutine.
+	pick(key uint64, tried []*Backend) *Member
 }
 
 // newPicker makes the picker of a policy for the members of a tier, none of which has weight 0. config has checked the
@@ -24,6 +24,8 @@ func newPicker(policy string, members []*Member, live *poolLive) picker {
 		return newRoundRobin(members, live)
 	case "leastconn":
 		return &leastConn{members: members, live: live}
+	case "iphash":
+		return newIPHash(members)
 	}
 	panic(fmt.Sprintf("balancer: policy %q passed validation and has no picker", policy))
 }

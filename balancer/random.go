@@ -45,7 +45,7 @@ func newRandom(members []*Member) *random {
 
 // pick draws a few times; when all draws are unusable it weighs the usable members one by one, so that it finds the
 // last of a thousand too.
-func (r *random) pick(tried []*Backend) *Member {
+func (r *random) pick(key uint64, tried []*Backend) *Member {
 	for range 3 {
 		x := rand.Uint64()
 		i := int((x >> 32) * uint64(len(r.members)) >> 32)

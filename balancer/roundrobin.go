@@ -74,7 +74,7 @@ func gcd(a, b int64) int64 {
 // pick passes over members that are not usable by taking further turns, so that their share is spread over the others
 // and does not fall on their neighbour alone. A second choice takes no turn: else every client would start with the same
 // dead backend again.
-func (r *roundRobin) pick(tried []*Backend) *Member {
+func (r *roundRobin) pick(key uint64, tried []*Backend) *Member {
 	n := uint64(len(r.round))
 	if len(tried) > 0 {
 		start := rand.Uint64N(n)

@@ -87,14 +87,14 @@ type poolLive struct {
 	_    [56]byte
 }
 
-// Pick returns a backend with one session counted on it, which the caller gives back with Release, or nil when no
-// backend is usable: all are in tried, at their limit, or have weight 0. The tier with the lowest priority number that
-// has a usable backend serves. Safe from any goroutine; never blocks or allocates.
-func (p *Pool) Pick(tried []*Backend) *Backend {
+// Pick returns a backend with one session or flow counted on it, which the caller gives back with Release, or nil when no
+// backend is usable: all are in tried, at their limit, or have weight 0. key is ClientKey of the client. The tier with the
+// lowest priority number that has a usable backend serves. Safe from any goroutine; never blocks or allocates.
+func (p *Pool) Pick(key uint64, tried []*Backend) *Backend {
 	for _, tier := range p.tiers {
 		// Between picking and counting another shard may take the last place. Then that backend is no longer usable and the
 		// next round finds another.
-		for m := tier.pick(tried); m != nil; m = tier.pick(tried) {
+		for m := tier.pick(key, tried); m != nil; m = tier.pick(key, tried) {
 			if m.acquire(m.limit) {
 				return m.Backend
 			}

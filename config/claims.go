@@ -8,13 +8,19 @@ import (
 // maxAddresses bounds what port ranges expand to: each address is a socket on every shard.
 const maxAddresses = 65536
 
-// claims knows who listens where, so that no address is given away twice. Only equal addresses clash: *:80 and
-// 127.0.0.1:80 can both be bound, and the kernel prefers the specific one.
+// claims knows who listens where, so that no address is given away twice. Only equal addresses of one protocol clash:
+// *:80 and 127.0.0.1:80 can both be bound, and the kernel prefers the specific one.
 type claims struct {
 	d     *decoder
-	owner map[Address]*claim
+	owner map[spot]*claim
 	total int
 	full  bool // the limit has been complained about
+}
+
+// spot is what one socket is bound to.
+type spot struct {
+	udp     bool
+	address Address
 }
 
 // claim is one entry of the bind of one frontend.
@@ -24,7 +30,7 @@ type claim struct {
 }
 
 func newClaims(d *decoder) *claims {
-	return &claims{d: d, owner: make(map[Address]*claim)}
+	return &claims{d: d, owner: make(map[spot]*claim)}
 }
 
 // take returns the addresses of one entry of a frontend's bind, after noting what is wrong with them.
@@ -36,6 +42,10 @@ func (c *claims) take(f *Frontend, bind *string) []Address {
 	b, wrong := parseBind(*bind)
 	if wrong != nil {
 		c.d.refuse(p, *wrong)
+		return nil
+	}
+	if b.path != "" && f.IsUDP() {
+		c.d.refuse(p, complaint{want: "an address such as 127.0.0.1:5353, [::1]:5353, :5353 or 127.0.0.1:5000-5010", hint: "unix sockets are for tcp"})
 		return nil
 	}
 	if c.total += b.size(); c.total > maxAddresses {
@@ -52,9 +62,10 @@ func (c *claims) take(f *Frontend, bind *string) []Address {
 		if a.Path == "" && a.IP.Port() == 0 {
 			continue
 		}
-		owner, taken := c.owner[a]
+		at := spot{f.IsUDP(), a}
+		owner, taken := c.owner[at]
 		if !taken {
-			c.owner[a] = mine
+			c.owner[at] = mine
 			continue
 		}
 		if told[owner] {
@@ -70,9 +81,10 @@ func (c *claims) take(f *Frontend, bind *string) []Address {
 	return all
 }
 
-// reached returns the frontend that a connection from this machine to a comes to, or nil.
-func (c *claims) reached(a Address) *Frontend {
-	if owner := c.owner[a]; owner != nil {
+// reached returns the frontend that a connection from this machine to at comes to, or nil.
+func (c *claims) reached(at spot) *Frontend {
+	a := at.address
+	if owner := c.owner[at]; owner != nil {
 		return owner.frontend
 	}
 	if !a.IP.IsValid() || !a.IP.Addr().IsLoopback() {
@@ -82,7 +94,7 @@ func (c *claims) reached(a Address) *Frontend {
 	if a.IP.Addr().Is6() {
 		every = everyHost[1]
 	}
-	if owner := c.owner[addressOf(every, a.IP.Port())]; owner != nil {
+	if owner := c.owner[spot{at.udp, addressOf(every, a.IP.Port())}]; owner != nil {
 		return owner.frontend
 	}
 	return nil

@@ -60,7 +60,7 @@ type Admin struct {
 // Engine sizes the data plane.
 type Engine struct {
 	Shards         int           `toml:"shards" range:"0..1024"`                // event loops; default 0 = one per CPU the process may use; a change needs a restart
-	MaxConnections int           `toml:"max_connections" range:"0..2147483647"` // sessions at once in the whole process; default 0 = derived from RLIMIT_NOFILE; a reload applies it
+	MaxConnections int           `toml:"max_connections" range:"0..2147483647"` // TCP sessions at once in the whole process; default 0 = derived from RLIMIT_NOFILE; a reload applies it
 	ReadBuffer     Size          `toml:"read_buffer" range:"16KiB..1MiB"`       // bytes read at once, one buffer per shard; default 256KiB; a change needs a restart
 	Splice         bool          `toml:"splice"`                                // move bulk data in the kernel by splice(2); default true; a reload applies it to new sessions
 	SplicePipes    int           `toml:"splice_pipes" range:"0..65536"`         // pipes a shard may hold at once; default 128; a reload applies it
@@ -93,19 +93,50 @@ type TCP struct {
 type Frontend struct {
 	Name           string   `toml:"-"`                                     // the table's name: letters, digits, '-', '_' and '.', at most 64
 	Bind           []string `toml:"bind"`                                  // required; host:port, [v6]:port, :port or *:port for every address, port ranges 8000-8010, unix:/path
-	Protocol       string   `toml:"protocol" oneof:"tcp" later:"udp"`      // default tcp
+	Protocol       string   `toml:"protocol" oneof:"tcp udp"`              // default tcp
 	Pool           string   `toml:"pool"`                                  // where connections go when no route matches; default "" = refuse them
 	Routes         []*Route `toml:"routes"`                                // in order, the first that matches decides
-	MaxConnections int      `toml:"max_connections" range:"0..2147483647"` // sessions at once; default 0 = no limit
+	MaxConnections int      `toml:"max_connections" range:"0..2147483647"` // sessions at once; default 0 = no limit; udp has udp.max_flows
 	UnixMode       uint32   `toml:"unix_mode" range:"0000..0777"`          // permission of unix sockets as an octal string; default "0660"
 
 	IdleTimeout      time.Duration `toml:"idle_timeout" range:"0|100ms..8760h"`       // see Defaults
 	HalfCloseTimeout time.Duration `toml:"half_close_timeout" range:"0|100ms..8760h"` // see Defaults
 	MaxLifetime      time.Duration `toml:"max_lifetime" range:"0|1s..8760h"`          // see Defaults
-	TCP              TCP           `toml:"tcp"`                                       // see TCP
+	TCP              TCP           `toml:"tcp"`                                       // see TCP; protocol tcp only
+	UDP              UDP           `toml:"udp"`                                       // see UDP; protocol udp only
 
 	// Addresses is Bind, parsed and expanded, in order and without duplicates (port 0 never counts as one).
 	Addresses []Address `toml:"-"`
+}
+
+// IsUDP reports whether f takes datagrams and not connections.
+func (f *Frontend) IsUDP() bool { return f.Protocol == "udp" }
+
+// UDP is how a frontend with protocol udp keeps its flows. A flow is a client's address and port and the backend chosen
+// for it. A reload applies it: to the flows there are too, except where it says new flows.
+type UDP struct {
+	Mode    string `toml:"mode" oneof:"flow datagram"` // flow: all datagrams of a client go to one backend; datagram: each is balanced by itself; default flow; new flows
+	Replies bool   `toml:"replies"`                    // default true; false, in mode datagram only: what backends answer is dropped; new flows
+
+	BufferSize       Size          `toml:"buffer_size" range:"1..65507"`         // bytes, the largest datagram relayed; default 16384; larger ones are dropped and counted, never cut
+	IdleTimeout      time.Duration `toml:"idle_timeout" range:"100ms..24h"`      // default 60s; after the last datagram either way, once the backend has answered
+	UnrepliedTimeout time.Duration `toml:"unreplied_timeout" range:"100ms..24h"` // default 5s; after the client's last datagram, while the backend has not answered
+	MaxFlows         int           `toml:"max_flows" range:"1..16777216"`        // at once; default 65536; when full, an unreplied flow makes room, else the new one is refused
+	MaxRequests      int           `toml:"max_requests" range:"0..2147483647"`   // datagrams of a client to one backend, then it is balanced anew; default 0 = no limit
+	MaxResponses     int           `toml:"max_responses" range:"0..2147483647"`  // datagrams a backend may answer to a flow, then it ends; default 0 = no limit
+
+	NewFlowRate     int `toml:"new_flow_rate" range:"0..1000000"`  // new flows per second of one source prefix; default 0 = no limit
+	NewFlowPrefixV4 int `toml:"new_flow_prefix_v4" range:"0..32"`  // bits of an IPv4 source prefix; default 24
+	NewFlowPrefixV6 int `toml:"new_flow_prefix_v6" range:"0..128"` // bits of an IPv6 source prefix; default 56
+
+	OnBackendGone string         `toml:"on_backend_gone" oneof:"move keep cut"` // flows of a backend that refuses or is removed: move to another, keep until idle, or cut; default move
+	Transparent   bool           `toml:"transparent"`                           // backends see the client's address and port; default false; needs CAP_NET_ADMIN and routes; new flows
+	SharedSource  []netip.Prefix `toml:"shared_source"`                         // AnyIP prefixes: an address per flow instead of a socket per flow; default none; new flows
+
+	GSO           bool `toml:"gso"`                               // send equal datagrams of a flow together (UDP_SEGMENT); default true
+	GRO           bool `toml:"gro"`                               // take datagrams of a flow together (UDP_GRO); default false; new flows
+	ReceiveBuffer Size `toml:"receive_buffer" range:"4KiB..1GiB"` // SO_RCVBUF of each listener; default 4MiB; the kernel may give less
+	ReplyBuffer   Size `toml:"reply_buffer" range:"4KiB..1GiB"`   // SO_RCVBUF of each flow's socket; default 1MiB; the kernel may give less; new flows
 }
 
 // Route sends the connections that match to a pool. A reload applies it to new sessions.
@@ -124,7 +155,7 @@ type Match struct {
 // Pool is a set of backends and how to choose among them. A reload applies it to new sessions.
 type Pool struct {
 	Name            string        `toml:"-"`                                                                                             // the table's name, as for frontends
-	Policy          string        `toml:"policy" oneof:"random roundrobin leastconn" later:"leastbandwidth leasttime p2c iphash maglev"` // default roundrobin
+	Policy          string        `toml:"policy" oneof:"random roundrobin leastconn iphash" later:"leastbandwidth leasttime p2c maglev"` // default roundrobin
 	Backends        []*Backend    `toml:"backends"`
 	ConnectTimeout  time.Duration `toml:"connect_timeout" range:"1ms..10m"` // see Defaults
 	ConnectAttempts int           `toml:"connect_attempts" range:"1..16"`   // backends tried for one client; default 3

@@ -39,7 +39,7 @@ var keyValues = map[string]struct {
 	"[defaults.tcp].backlog":                  {`65535`, 65535},
 	"[defaults.tcp].fastopen":                 {`true`, true},
 	"[frontends.NAME].bind":                   {`["127.0.0.1:8080"]`, []string{"127.0.0.1:8080"}},
-	"[frontends.NAME].protocol":               {`"tcp"`, "tcp"},
+	"[frontends.NAME].protocol":               {"", nil}, // udp refuses the tables of tcp: TestGoodUDP
 	"[frontends.NAME].pool":                   {`"other"`, "other"},
 	"[frontends.NAME].max_connections":        {`1`, 1},
 	"[frontends.NAME].unix_mode":              {`"0777"`, uint32(0o777)},
@@ -51,6 +51,24 @@ var keyValues = map[string]struct {
 	"[frontends.NAME.tcp].user_timeout":       {`"24h"`, 24 * time.Hour},
 	"[frontends.NAME.tcp].backlog":            {`1`, 1},
 	"[frontends.NAME.tcp].fastopen":           {`true`, true},
+	"[frontends.NAME.udp].mode":               {`"datagram"`, "datagram"},
+	"[frontends.NAME.udp].replies":            {"", nil}, // false asks for mode = "datagram": TestGoodUDP
+	"[frontends.NAME.udp].buffer_size":        {`65507`, Size(65507)},
+	"[frontends.NAME.udp].idle_timeout":       {`"24h"`, 24 * time.Hour},
+	"[frontends.NAME.udp].unreplied_timeout":  {`"100ms"`, 100 * time.Millisecond},
+	"[frontends.NAME.udp].max_flows":          {`16777216`, 1 << 24},
+	"[frontends.NAME.udp].max_requests":       {`1`, 1},
+	"[frontends.NAME.udp].max_responses":      {`2147483647`, 1<<31 - 1},
+	"[frontends.NAME.udp].new_flow_rate":      {`1000000`, 1_000_000},
+	"[frontends.NAME.udp].new_flow_prefix_v4": {`32`, 32},
+	"[frontends.NAME.udp].new_flow_prefix_v6": {`128`, 128},
+	"[frontends.NAME.udp].on_backend_gone":    {`"cut"`, "cut"},
+	"[frontends.NAME.udp].transparent":        {`true`, true},
+	"[frontends.NAME.udp].shared_source":      {`["10.200.0.0/16", "fd00:200::/64"]`, nil},
+	"[frontends.NAME.udp].gso":                {`false`, false},
+	"[frontends.NAME.udp].gro":                {`true`, true},
+	"[frontends.NAME.udp].receive_buffer":     {`"64KiB"`, Size(64 << 10)},
+	"[frontends.NAME.udp].reply_buffer":       {`"1GiB"`, Size(1 << 30)},
 	"[[frontends.NAME.routes]].pool":          {`"other"`, "other"},
 	"[frontends.NAME.routes.match].source":    {`["10.0.0.0/8"]`, nil},
 	"[pools.NAME].policy":                     {`"random"`, "random"},
@@ -117,12 +135,17 @@ func documentWith(label, key, value string) string {
 	}
 	doc[label] = slices.DeleteFunc(doc[label], func(line string) bool { return strings.HasPrefix(line, key+" =") })
 	doc[label] = append(doc[label], key+" = "+value)
+	protocol := "[frontends.NAME.tcp]"
+	if label == "[frontends.NAME.udp]" {
+		protocol = label
+		doc["[frontends.NAME]"] = append(doc["[frontends.NAME]"], `protocol = "udp"`)
+	}
 	if key == "group" {
 		doc[label] = append(doc[label], `user = "nobody"`)
 	}
 	var b strings.Builder
 	for _, label := range []string{"[log]", "[log.access]", "[admin]", "[engine]", "[defaults]", "[defaults.tcp]", "[frontends.NAME]",
-		"[frontends.NAME.tcp]", "[[frontends.NAME.routes]]", "[frontends.NAME.routes.match]", "[pools.NAME]", "[pools.NAME.tcp]",
+		protocol, "[[frontends.NAME.routes]]", "[frontends.NAME.routes.match]", "[pools.NAME]", "[pools.NAME.tcp]",
 		"[[pools.NAME.backends]]", "[pools.other]"} {
 		b.WriteString(label + "\n" + strings.Join(doc[label], "\n") + "\n")
 	}

@@ -33,6 +33,24 @@ func newFrontend(d *Defaults) *Frontend {
 		HalfCloseTimeout: d.HalfCloseTimeout,
 		MaxLifetime:      d.MaxLifetime,
 		TCP:              d.TCP,
+		UDP:              newUDP(),
+	}
+}
+
+func newUDP() UDP {
+	return UDP{
+		Mode:             "flow",
+		Replies:          true,
+		BufferSize:       16384,
+		IdleTimeout:      time.Minute,
+		UnrepliedTimeout: 5 * time.Second,
+		MaxFlows:         65536,
+		NewFlowPrefixV4:  24,
+		NewFlowPrefixV6:  56,
+		OnBackendGone:    "move",
+		GSO:              true,
+		ReceiveBuffer:    4 << 20,
+		ReplyBuffer:      1 << 20,
 	}
 }
 

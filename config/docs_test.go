@@ -49,7 +49,7 @@ func readDocs(t *testing.T) map[string]map[string]docsRow {
 			for _, label := range labels {
 				rows[label][key] = docsRow{cells[1], cells[2], cells[3]}
 			}
-			if !regexp.MustCompile("^(yes|restart|new sessions|new connections)$").MatchString(cells[4]) {
+			if !regexp.MustCompile("^(yes|restart|new sessions|new connections|new flows)$").MatchString(cells[4]) {
 				t.Errorf("%s.%s: reload is %q", labels[0], key, cells[4])
 			}
 		}
@@ -141,7 +141,7 @@ func docsDefault(tb table, k structKey, v reflect.Value) string {
 		return "`log.format`"
 	case name == "Frontend.pool":
 		return "`\"\"`" // the test document sets it
-	case inherits && inDefaults && v.Type() == typeDuration:
+	case inherits && inDefaults && v.Type() == typeDuration && owner != reflect.TypeFor[UDP]():
 		return "`[defaults]`"
 	case name == "Pool.policy":
 		return "`\"roundrobin\"`"

@@ -44,7 +44,7 @@ func FuzzParse(f *testing.F) {
 // checkConfig checks what holds for every configuration that is accepted.
 func checkConfig(t *testing.T, c *Config) {
 	t.Helper()
-	names, owner := map[string]bool{}, map[Address]string{}
+	names, owner := map[string]bool{}, map[spot]string{}
 	total := 0
 	for _, f := range c.Frontends {
 		if !validName(f.Name) || names["f "+f.Name] || c.Frontend(f.Name) != f {
@@ -59,10 +59,14 @@ func checkConfig(t *testing.T, c *Config) {
 			if !a.IsValid() || a.IP.IsValid() && a.IP.Addr().Is4In6() {
 				t.Errorf("frontend %q: address %v", f.Name, a)
 			}
-			if other, taken := owner[a]; taken && (a.IsUnix() || a.IP.Port() != 0) {
+			at := spot{f.IsUDP(), a}
+			if other, taken := owner[at]; taken && (a.IsUnix() || a.IP.Port() != 0) {
 				t.Errorf("%v is in %q and %q", a, f.Name, other)
 			}
-			owner[a] = f.Name
+			owner[at] = f.Name
+			if f.IsUDP() && a.IsUnix() {
+				t.Errorf("frontend %q: datagrams at %v", f.Name, a)
+			}
 		}
 		if f.Pool != "" && c.Pool(f.Pool) == nil {
 			t.Errorf("frontend %q: no pool %q", f.Name, f.Pool)
@@ -82,7 +86,7 @@ func checkConfig(t *testing.T, c *Config) {
 	if total > maxAddresses {
 		t.Errorf("%d addresses", total)
 	}
-	if _, taken := owner[c.Admin.Address]; taken && !c.Admin.Address.IsUnix() && c.Admin.Address.IP.Port() != 0 {
+	if _, taken := owner[spot{address: c.Admin.Address}]; taken && !c.Admin.Address.IsUnix() && c.Admin.Address.IP.Port() != 0 {
 		t.Errorf("the admin's address %v is taken", c.Admin.Address)
 	}
 	if a := c.Admin.Address; a.IsValid() != (c.Admin.Bind != "") || a.IP.IsValid() && !a.IP.Addr().IsLoopback() {

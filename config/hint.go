@@ -44,7 +44,7 @@ var tables = sync.OnceValue(func() []table {
 
 // notYet are keys of the design that this version does not have, by the type whose table they go to.
 var notYet = map[reflect.Type][]string{
-	reflect.TypeFor[Frontend](): {"tls", "udp", "proxy_protocol", "hello_timeout"},
+	reflect.TypeFor[Frontend](): {"tls", "proxy_protocol", "hello_timeout"},
 	reflect.TypeFor[Match]():    {"sni", "alpn", "not", "any"},
 	reflect.TypeFor[Pool]():     {"health", "discovery", "tls", "send_proxy"},
 }
@@ -56,6 +56,10 @@ var elsewhere = map[reflect.Type]map[string]string{
 	reflect.TypeFor[Frontend](): {
 		"address": "bind", "addresses": "bind", "listen": "bind", "port": "bind", "default_backend": "pool", "backend": "pool",
 		"upstream": "pool", "maxconn": "max_connections", "timeout": "idle_timeout", "rules": "routes", "mode": "protocol",
+	},
+	reflect.TypeFor[UDP](): {
+		"timeout": "idle_timeout", "ttl": "idle_timeout", "max_sessions": "max_flows", "max_connections": "max_flows",
+		"buffer": "buffer_size", "proxy_timeout": "idle_timeout", "proxy_requests": "max_requests", "proxy_responses": "max_responses",
 	},
 	reflect.TypeFor[Pool](): {
 		"servers": "backends", "server": "backends", "upstreams": "backends", "targets": "backends", "nodes": "backends",

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -171,6 +172,7 @@ func TestGoodEverything(t *testing.T) {
 		Name: "web", Bind: []string{"127.0.0.1:8080", "unix:/run/awe4lb/web.sock"}, Protocol: "tcp", Pool: "web",
 		MaxConnections: 5000, UnixMode: 0o600, IdleTimeout: 5 * time.Minute,
 		TCP:       TCP{true, 0, 20 * time.Second, 4096, true},
+		UDP:       newUDP(),
 		Addresses: []Address{{IP: mustAddrPort("127.0.0.1:8080")}, {Path: "/run/awe4lb/web.sock"}},
 		Routes:    f.Routes,
 	}
@@ -193,6 +195,36 @@ func TestGoodEverything(t *testing.T) {
 	}
 	if c.Frontend("none") != nil || c.Pool("none") != nil {
 		t.Error("found what is not there")
+	}
+}
+
+func TestGoodUDP(t *testing.T) {
+	c := loadGood(t, "udp")
+	if len(c.Warnings) != 0 {
+		t.Errorf("warnings: %q", c.Warnings)
+	}
+	want := newUDP()
+	if f := c.Frontend("dns"); !f.IsUDP() || !reflect.DeepEqual(f.UDP, want) || len(f.Addresses) != 2 {
+		t.Errorf("dns: got %+v; want %+v", f, want)
+	}
+	if f := c.Frontend("dns-tcp"); f.IsUDP() || f.Addresses[0] != c.Frontend("dns").Addresses[0] {
+		t.Errorf("the same address in both protocols: %+v", f)
+	}
+	syslog := c.Frontend("syslog").UDP
+	if syslog.Mode != "datagram" || syslog.Replies {
+		t.Errorf("syslog: %+v", syslog)
+	}
+	if u := c.Frontend("short").UDP; u.UnrepliedTimeout != 2*time.Second {
+		t.Errorf("unreplied_timeout: got %v; want idle_timeout, which is shorter than the default", u.UnrepliedTimeout)
+	}
+	shared := c.Frontend("shared").UDP
+	for ip, want := range map[string]string{"10.0.0.1": "10.200.0.0/16", "fd00::1": "fd00:200::/64"} {
+		if got, ok := shared.SharedSourceFor(netip.MustParseAddr(ip)); !ok || got.String() != want {
+			t.Errorf("shared source towards %s: got %v, want %s", ip, got, want)
+		}
+	}
+	if _, ok := want.SharedSourceFor(netip.MustParseAddr("10.0.0.1")); ok {
+		t.Error("a shared source where none is configured")
 	}
 }
 

@@ -92,6 +92,7 @@ func (d *decoder) checkFrontend(f *Frontend, claims *claims) {
 	if f.Bind != nil && len(f.Bind) == 0 {
 		d.fail(d.places[&f.Bind], Error{Got: "an empty array", Want: "one address or more"})
 	}
+	d.checkProtocol(f)
 	for i := range f.Bind {
 		f.Addresses = append(f.Addresses, claims.take(f, &f.Bind[i])...)
 	}
@@ -144,7 +145,7 @@ func (d *decoder) checkAdmin(a *Admin, claims *claims) {
 		return
 	}
 	a.Address = addr
-	owner, taken := claims.owner[addr]
+	owner, taken := claims.owner[spot{address: addr}]
 	switch {
 	case taken && set:
 		d.fail(p, Error{Got: p.got(), Want: "an address of its own", Hint: owner.at.says()})
@@ -186,6 +187,9 @@ func (d *decoder) checkReferences() (used map[string]bool) {
 		check(&f.Pool, true)
 		for _, r := range f.Routes {
 			check(&r.Pool, false)
+		}
+		if f.IsUDP() {
+			d.checkDatagramPools(f)
 		}
 	}
 	return used
@@ -260,7 +264,7 @@ func (d *decoder) checkLoops(claims *claims) {
 	local := make(map[string][]*Backend) // by pool: those who are the address of some frontend
 	for _, p := range d.cfg.Pools {
 		for _, b := range p.Backends {
-			if claims.reached(b.Address) != nil {
+			if claims.reached(spot{false, b.Address}) != nil || claims.reached(spot{true, b.Address}) != nil {
 				local[p.Name] = append(local[p.Name], b)
 			}
 		}
@@ -273,7 +277,7 @@ func (d *decoder) checkLoops(claims *claims) {
 		slices.Sort(names)
 		for _, name := range slices.Compact(names) {
 			for _, b := range local[name] {
-				if claims.reached(b.Address) == f {
+				if claims.reached(spot{f.IsUDP(), b.Address}) == f {
 					d.warn(d.places[&b.Address], "this is an address of "+d.places[f].path+", which sends connections here: they go round and round", "")
 				}
 			}

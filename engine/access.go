@@ -6,18 +6,21 @@ import (
 	"time"
 )
 
-// Record is what the access log says of one ended session.
+// Record is what the access log says of one ended session or flow.
 type Record struct {
 	Start    time.Time
 	Frontend string
 	Pool     string         // "" when there was none
 	Backend  string         // the last one tried; "" when none was
 	Client   netip.AddrPort // invalid for a unix socket
-	Connect  int64          // ns from accept to established; 0 when it never was
+	Connect  int64          // ns from accept to established, for a flow to the first answer; 0 when it never was
 	Duration int64          // ns from accept to the end
 	C2B, B2C uint64         // bytes taken by the backend, by the client
 	Attempts uint8          // backends tried
 	Reason   Reason
+
+	UDP             bool   // it was a flow
+	Asked, Answered uint64 // datagrams sent to the backend, to the client
 }
 
 // accessRing carries records from a shard to the access log's goroutine: one writer, one reader, no lock. When the

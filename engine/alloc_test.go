@@ -67,7 +67,7 @@ func TestConnectionsAllocateNothing(t *testing.T) {
 	sa.set(r.e.Listeners()[0].Address)
 	var b [64]byte
 	visit := func() {
-		fd, errno := sysSocket(unix.AF_INET)
+		fd, errno := sysSocket(unix.AF_INET, unix.SOCK_STREAM)
 		if errno != 0 {
 			t.Fatal(errno)
 		}
@@ -106,7 +106,7 @@ func TestConnectionsAllocateNothing(t *testing.T) {
 // rawBackend answers 10 bytes with 10 bytes and closes, until stop.
 func rawBackend(t *testing.T, stop *atomic.Bool) (address string, done <-chan struct{}) {
 	t.Helper()
-	fd, errno := sysSocket(unix.AF_INET)
+	fd, errno := sysSocket(unix.AF_INET, unix.SOCK_STREAM)
 	if errno != 0 {
 		t.Fatal(errno)
 	}

@@ -5,6 +5,7 @@ import (
 	"syscall"
 	"time"
 
+	"awe4lb/balancer"
 	"awe4lb/config"
 
 	"golang.org/x/sys/unix"
@@ -15,8 +16,9 @@ const fdRetry = 25 * time.Millisecond
 
 // dial picks a backend and starts to connect, again and again until one is on its way or none is left.
 func (s *session) dial(now int64) {
+	key := balancer.ClientKey(s.address.Addr())
 	for int(s.attempts) < s.pool.Config.ConnectAttempts {
-		b := s.pool.Pick(s.tried)
+		b := s.pool.Pick(key, s.tried)
 		if b == nil {
 			break
 		}
@@ -40,7 +42,7 @@ func (s *session) dial(now int64) {
 func (s *session) connect(now int64) bool {
 	sh := s.sh
 	address, tcp := s.target.Address, &s.pool.Config.TCP
-	fd, errno := sysSocket(sh.target.set(address))
+	fd, errno := sysSocket(sh.target.set(address), unix.SOCK_STREAM)
 	if errno != 0 {
 		// Descriptors come back when sessions end. The client waits for one as it would for the backend, and before those
 		// who are still in the accept queue.
@@ -49,7 +51,7 @@ func (s *session) connect(now int64) bool {
 			sh.starved++
 		}
 		sh.pause()
-		sh.eng.complain(errno)
+		sh.eng.complain(complaint{"cannot open a socket to a backend: its client waits", errno})
 		return s.wait(now, NoResources)
 	}
 	s.fed()

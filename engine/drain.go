@@ -8,14 +8,23 @@ import (
 	"awe4lb/balancer"
 )
 
-// listen makes the shard accept from exactly the bindings given; shard is its number. Whoever waits in the queue of a
-// listener that goes is accepted first. It runs on the loop.
-func (sh *shard) listen(shard int, wanted map[bindKey]*bound) {
-	byFD := map[int]*bound{}
+// listen makes the shard take clients from exactly the bindings given. Whoever waits in the queue of a listener that goes
+// is accepted first. It runs on the loop.
+func (sh *shard) listen(wanted map[bindKey]*bound) {
+	byFD, datagrams := map[int]*bound{}, map[int]*bound{}
 	for _, b := range wanted {
-		if shard < len(b.fds) {
-			byFD[b.fds[shard]] = b
+		switch {
+		case b.udp:
+			datagrams[b.fds[sh.number]] = b
+		case sh.number < len(b.fds):
+			byFD[b.fds[sh.number]] = b
 		}
+	}
+	if sh.flows == nil && len(datagrams) > 0 {
+		sh.flows = newFlows(sh)
+	}
+	if sh.flows != nil {
+		sh.flows.listen(datagrams)
 	}
 	kept := sh.listeners[:0]
 	for _, l := range sh.listeners {
@@ -61,33 +70,50 @@ func (sh *shard) prune(snap *balancer.Snapshot) {
 			delete(sh.backends, b)
 		}
 	}
+	if sh.flows != nil {
+		sh.flows.prune()
+	}
 }
 
 // drainPoll is how often Drain looks whether the last session has ended.
 const drainPoll = 10 * time.Millisecond
 
-// Drain stops listening and waits until every session has ended by itself or ctx is done; those that are left then are
-// ended for the reason given, Drained or Killed. It returns their number.
+// Drain lets nobody new in and waits until every session and flow has ended by itself or ctx is done; those that are left
+// then are ended for the reason given, Drained or Killed. It returns their number. UDP sockets stay open: the flows there
+// are need them. A flow ends once it has been quiet for unreplied_timeout.
 func (e *Engine) Drain(ctx context.Context, reason func() Reason) int64 {
 	e.draining.Store(true)
 	e.mu.Lock()
-	bindings := e.bindings
-	e.bindings = nil
+	stay := map[bindKey]*bound{}
+	for key, b := range e.bindings {
+		if b.udp {
+			stay[key] = b
+		}
+	}
 	e.limit.Store(math.MaxInt64) // those in the queues are to be let in
-	for i, sh := range e.shards {
-		sh.loop.Call(func() { sh.listen(i, nil) })
+	for _, sh := range e.shards {
+		sh.loop.Call(func() {
+			sh.listen(stay)
+			if sh.flows != nil {
+				sh.flows.drain()
+			}
+		})
 	}
-	for _, b := range bindings {
-		b.close()
+	for key, b := range e.bindings {
+		if stay[key] == nil {
+			b.close()
+		}
 	}
+	e.bindings = stay
 	e.mu.Unlock()
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
-	for e.sessions.Load() > 0 {
+	open := func() int64 { return e.sessions.Load() + e.flows.Load() }
+	for open() > 0 {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			cut := e.sessions.Load()
+			cut := open()
 			for _, sh := range e.shards {
 				sh.loop.Call(func() { sh.endAll(reason()) })
 			}

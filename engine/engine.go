@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -32,41 +31,69 @@ type Engine struct {
 	shards   []*shard
 	log      *slog.Logger
 	rings    []*accessRing // by shard; nil without Options.Access
-	trouble  chan syscall.Errno
+	trouble  chan complaint
+	left     chan struct{} // the last flow of a UDP listener that is no longer configured has ended
 	quit     chan struct{}
 	running  sync.WaitGroup
+	epoch    time.Time // zero of clock
+	ports    []uint16  // that flows may leave from
 
 	// Shared: atomics.
-	sessions atomic.Int64 // open now, and those an accept is under way for
-	limit    atomic.Int64 // of sessions
-	draining atomic.Bool
+	sessions    atomic.Int64 // open now, and those an accept is under way for
+	limit       atomic.Int64 // of sessions
+	flows       atomic.Int64 // open now
+	sockets     atomic.Int64 // of flows, open now
+	socketLimit atomic.Int64
+	draining    atomic.Bool
 
 	// Guarded by mu.
 	mu       sync.Mutex
 	bindings map[bindKey]*bound
+	leaving  map[bindKey]*bound    // UDP, no longer configured, with flows that still use the sockets
+	rates    map[string]*rateTable // by frontend
 	closed   bool
 }
 
-// bindKey tells bindings apart. Port 0 is a new port for every frontend that asks.
+// bindKey tells bindings apart. Port 0 is a new port for every frontend that asks, each time.
 type bindKey struct {
-	address  config.Address
-	frontend string // only for port 0
+	udp     bool
+	address config.Address
+
+	// Only for port 0.
+	frontend string
+	nth      int // of those in its bind
+}
+
+// keysOf returns the keys of f's addresses, in order.
+func keysOf(f *config.Frontend) []bindKey {
+	keys := make([]bindKey, 0, len(f.Addresses))
+	free := 0
+	for _, a := range f.Addresses {
+		key := bindKey{udp: f.IsUDP(), address: a}
+		if !a.IsUnix() && a.IP.Port() == 0 {
+			key.frontend, key.nth = f.Name, free
+			free++
+		}
+		keys = append(keys, key)
+	}
+	return keys
 }
 
 // bound is a binding and the frontend it serves.
 type bound struct {
 	*binding
 	front *balancer.Frontend
+	rate  *rateTable // of new flows; nil without a limit
 }
 
 // New makes an engine for the director's snapshots and starts its shards. It listens nowhere until the director applies
 // a configuration.
 func New(d *balancer.Director, o Options) (*Engine, error) {
-	e := &Engine{director: d, log: o.Log, trouble: make(chan syscall.Errno, 16), quit: make(chan struct{}),
-		bindings: map[bindKey]*bound{}}
+	e := &Engine{director: d, log: o.Log, trouble: make(chan complaint, 16), left: make(chan struct{}, 1), quit: make(chan struct{}),
+		epoch: time.Now(), ports: localPorts(), bindings: map[bindKey]*bound{}, leaving: map[bindKey]*bound{}, rates: map[string]*rateTable{}}
 	wake := make(chan struct{}, 1)
-	for range o.Shards {
-		sh, err := newShard(e, o.ReadBuffer)
+	for i := range o.Shards {
+		sh, err := newShard(e, i, o.ReadBuffer)
 		if err != nil {
 			e.Close()
 			return nil, err
@@ -82,6 +109,7 @@ func New(d *balancer.Director, o Options) (*Engine, error) {
 		})
 	}
 	e.running.Go(e.reportTrouble)
+	e.running.Go(e.closeLeft)
 	if o.Access != nil {
 		e.running.Go(func() { accessLoop(e.rings, wake, e.quit, o.Access, o.Flush) })
 	}
@@ -94,7 +122,7 @@ type plan struct {
 	next    *balancer.Snapshot
 	wanted  map[bindKey]*bound // what is listened on afterwards
 	opened  []bindKey
-	removed []*bound
+	removed map[bindKey]*bound
 }
 
 // Prepare opens the listeners that next has and the engine has not. Sockets of addresses that stay are kept as they are,
@@ -107,48 +135,57 @@ func (e *Engine) Prepare(next *balancer.Snapshot) (balancer.Plan, error) {
 	if err := checkSources(next.Config); err != nil {
 		return nil, err
 	}
+	if err := checkDatagrams(next.Config); err != nil {
+		return nil, err
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	p := &plan{e: e, next: next, wanted: map[bindKey]*bound{}}
+	p := &plan{e: e, next: next, wanted: map[bindKey]*bound{}, removed: map[bindKey]*bound{}}
 	for _, f := range next.Frontends {
-		for _, a := range f.Config.Addresses {
-			key := bindKey{address: a}
-			if !a.IsUnix() && a.IP.Port() == 0 {
-				key.frontend = f.Config.Name
-			}
+		for _, key := range keysOf(f.Config) {
+			a := key.address
 			if old := e.bindings[key]; old != nil {
-				p.wanted[key] = &bound{old.binding, f}
+				p.wanted[key] = &bound{old.binding, f, nil}
 				continue
 			}
-			b, err := openBinding(a, f.Config, len(e.shards), e.overlaps(a, p.wanted))
-			if err != nil {
-				for _, key := range p.opened {
-					p.wanted[key].close()
-				}
-				return nil, &BindError{f.Config.Name, a, err}
-			}
-			p.wanted[key] = &bound{b, f}
 			p.opened = append(p.opened, key)
+			if old := e.leaving[key]; old != nil {
+				p.wanted[key] = &bound{old.binding, f, nil} // it comes back before its last flow has ended
+				continue
+			}
+			b, err := openBinding(a, f.Config, len(e.shards), e.overlaps(a, key.udp, p.wanted))
+			if err != nil {
+				for _, key := range p.opened[:len(p.opened)-1] {
+					if e.leaving[key] == nil {
+						p.wanted[key].close()
+					}
+				}
+				return nil, &BindError{f.Config.Name, a, key.udp, err}
+			}
+			p.wanted[key] = &bound{b, f, nil}
 		}
 	}
 	for key, b := range e.bindings {
 		if p.wanted[key] == nil {
-			p.removed = append(p.removed, b)
+			p.removed[key] = b
 		}
+	}
+	for key := range p.wanted {
+		delete(e.leaving, key) // Commit follows for sure
 	}
 	return p, nil
 }
 
 // overlaps reports whether one of our own sockets listens on a's port at a wildcard or at an address that a covers. Such
 // a pair is legal: the kernel gives each client to the more specific one.
-func (e *Engine) overlaps(a config.Address, wanted map[bindKey]*bound) bool {
+func (e *Engine) overlaps(a config.Address, udp bool, wanted map[bindKey]*bound) bool {
 	if a.IsUnix() {
 		return false
 	}
-	for _, bs := range []map[bindKey]*bound{e.bindings, wanted} {
+	for _, bs := range []map[bindKey]*bound{e.bindings, e.leaving, wanted} {
 		for _, b := range bs {
 			o := b.local.IP
-			if !b.local.IsUnix() && o.Port() == a.IP.Port() && o.Addr().Is4() == a.IP.Addr().Is4() &&
+			if b.udp == udp && !b.local.IsUnix() && o.Port() == a.IP.Port() && o.Addr().Is4() == a.IP.Addr().Is4() &&
 				(o.Addr().IsUnspecified() || a.IP.Addr().IsUnspecified()) {
 				return true
 			}
@@ -169,10 +206,16 @@ func (p *plan) Commit() []balancer.Change {
 	}
 	for key, b := range p.wanted {
 		old := e.bindings[key]
+		if b.udp {
+			b.rate = e.rateOf(b.front.Config)
+			if old == nil || old.front.Config.UDP.ReceiveBuffer != b.front.Config.UDP.ReceiveBuffer {
+				defer e.checkReceiveBuffer(b)
+			}
+		}
 		if old == nil {
 			continue
 		}
-		if was, is := old.front.Config, b.front.Config; was.TCP != is.TCP || was.UnixMode != is.UnixMode {
+		if was, is := old.front.Config, b.front.Config; !b.udp && (was.TCP != is.TCP || was.UnixMode != is.UnixMode) {
 			b.tune(is)
 		}
 		if old.front.Config.Name != b.front.Config.Name {
@@ -183,47 +226,49 @@ func (p *plan) Commit() []balancer.Change {
 	for _, b := range p.removed {
 		changes = append(changes, balancer.Change{Kind: "listener", Name: b.local.String(), Action: "removed"})
 	}
+	for name := range e.rates {
+		if f := p.next.Frontend(name); f == nil || !f.Config.IsUDP() || f.Config.UDP.NewFlowRate == 0 {
+			delete(e.rates, name)
+		}
+	}
 	engine := &p.next.Config.Engine
-	fds, pipes := e.budget(engine, p.wanted)
-	e.limit.Store(fds)
-	for i, sh := range e.shards {
+	room := e.budget(p.next.Config, len(p.wanted))
+	e.limit.Store(room.sessions)
+	e.socketLimit.Store(room.sockets)
+	for _, sh := range e.shards {
 		sh.loop.Call(func() {
 			sh.splice = engine.Splice
-			sh.pipes.resize(pipes)
-			sh.listen(i, p.wanted)
+			sh.pipes.resize(room.pipes)
+			sh.listen(p.wanted)
+			if sh.flows != nil {
+				sh.flows.follow(p.next)
+			}
 			sh.prune(p.next)
 		})
 	}
-	for _, b := range p.removed {
-		b.close()
+	for key, b := range p.removed {
+		if b.udp {
+			e.leaving[key] = b
+		} else {
+			b.close()
+		}
 	}
 	e.bindings = p.wanted
+	e.sweep()
 	return changes
 }
 
-// keptBack is the number of descriptors left to the rest of the process, the admin's clients above all; less where there
-// are few.
-const keptBack = 128
-
-// budget divides the process' descriptors: the number of sessions at once and of splice pipes per shard.
-func (e *Engine) budget(c *config.Engine, wanted map[bindKey]*bound) (sessions int64, pipes int) {
-	nofile := openFiles()
-	shards := len(e.shards)
-	pipes = c.SplicePipes
-	if !c.Splice {
-		pipes = 0
+// rateOf returns the table that bounds new flows of a frontend, nil when nothing does.
+func (e *Engine) rateOf(f *config.Frontend) *rateTable {
+	if f.UDP.NewFlowRate == 0 {
+		return nil
 	}
-	pipes = min(pipes, nofile/8/2/shards) // pipes are a comfort: at most an eighth of all descriptors
-	// What is neither session nor pipe: listeners, loops, logs, the admin and its clients.
-	reserved := min(keptBack, nofile/4) + 4*shards + len(wanted)*shards + 2*pipes*shards
-	sessions = max(int64(nofile-reserved)/2, 1)
-	if want := int64(c.MaxConnections); want > sessions {
-		e.log.Warn("engine.max_connections is more than the open files allow",
-			"max_connections", want, "open_files", nofile, "sessions", sessions)
-	} else if want > 0 {
-		sessions = want
+	t := e.rates[f.Name]
+	if t == nil {
+		t = new(rateTable)
+		e.rates[f.Name] = t
 	}
-	return sessions, pipes
+	return t
 }
 
 // admit counts one more session, or reports that there is no room for it. Safe from any goroutine.
@@ -232,17 +277,23 @@ func (e *Engine) admit() bool {
 		return true
 	}
 	e.dismiss()
-	e.complain(0)
+	e.complain(complaint{"session limit reached: new clients wait in the accept queue", 0})
 	return false
 }
 
 // dismiss gives back what admit counted.
 func (e *Engine) dismiss() { e.sessions.Add(-1) }
 
+// complaint is a cause for refusing clients.
+type complaint struct {
+	what  string
+	errno syscall.Errno // 0: it is a limit that was met
+}
+
 // complain has a cause for refusing clients logged, soon and not too often. Never blocks; safe from any goroutine.
-func (e *Engine) complain(errno syscall.Errno) {
+func (e *Engine) complain(c complaint) {
 	select {
-	case e.trouble <- errno:
+	case e.trouble <- c:
 	default:
 	}
 }
@@ -251,13 +302,12 @@ func (e *Engine) complain(errno syscall.Errno) {
 func (e *Engine) reportTrouble() {
 	for {
 		select {
-		case errno := <-e.trouble:
-			if errno == 0 {
-				e.log.Warn("session limit reached: new clients wait in the accept queue", "sessions", e.sessions.Load(),
-					"limit", e.limit.Load())
+		case c := <-e.trouble:
+			sessions, flows := e.sessions.Load(), e.flows.Load()
+			if c.errno == 0 {
+				e.log.Warn(c.what, "sessions", sessions, "session_limit", e.limit.Load(), "flows", flows, "flow_socket_limit", e.socketLimit.Load())
 			} else {
-				e.log.Error("cannot accept: new clients wait in the accept queue", "error", error(errno),
-					"sessions", e.sessions.Load())
+				e.log.Error(c.what, "error", error(c.errno), "sessions", sessions, "flows", flows)
 			}
 		case <-e.quit:
 			return
@@ -273,9 +323,13 @@ func (e *Engine) reportTrouble() {
 	}
 }
 
+// clock returns the time since the engine was made, in nanoseconds: one clock for all shards. Safe from any goroutine.
+func (e *Engine) clock() int64 { return int64(time.Since(e.epoch)) }
+
 // Listener is an address the engine listens on.
 type Listener struct {
 	Frontend string
+	Protocol string         // tcp or udp
 	Address  config.Address // with the port the system chose where the configuration says 0
 }
 
@@ -285,11 +339,9 @@ func (e *Engine) Listeners() []Listener {
 	defer e.mu.Unlock()
 	var ls []Listener
 	for _, f := range e.director.Snapshot().Frontends {
-		for _, a := range f.Config.Addresses {
-			for _, key := range []bindKey{{a, ""}, {a, f.Config.Name}} {
-				if b := e.bindings[key]; b != nil {
-					ls = append(ls, Listener{f.Config.Name, b.local})
-				}
+		for _, key := range keysOf(f.Config) {
+			if b := e.bindings[key]; b != nil {
+				ls = append(ls, Listener{f.Config.Name, f.Config.Protocol, b.local})
 			}
 		}
 	}
@@ -298,6 +350,10 @@ func (e *Engine) Listeners() []Listener {
 
 // Sessions returns the number of open sessions and how many are admitted at most. Safe from any goroutine.
 func (e *Engine) Sessions() (open, limit int64) { return e.sessions.Load(), e.limit.Load() }
+
+// Flows returns the number of open flows, and how many that have a socket of their own are admitted at most. Safe from any
+// goroutine.
+func (e *Engine) Flows() (open, limit int64) { return e.flows.Load(), e.socketLimit.Load() }
 
 // Stats returns the counters summed over the shards, each of which is asked on its loop. It takes as long as the
 // shards' present batches of events.
@@ -325,57 +381,41 @@ func (e *Engine) SetAccess(on bool) {
 	}
 }
 
-// Close ends everything at once: sessions are reset, shards stop. It waits until the last goroutine has ended.
+// Close ends everything at once: sessions are reset, flows end, shards stop. It waits until the last goroutine has ended.
 func (e *Engine) Close() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
+	if !e.close() {
 		return
 	}
-	e.closed = true
-	for _, sh := range e.shards {
-		sh.loop.Call(func() {
-			sh.listen(0, nil)
-			sh.endAll(Killed)
-			sh.pipes.resize(0)
-		})
-		sh.loop.Stop()
-		<-sh.loop.Ended()
-	}
-	for _, b := range e.bindings {
-		b.close()
-	}
-	e.bindings = nil
 	close(e.quit)
 	e.running.Wait()
 }
 
-// openFiles returns RLIMIT_NOFILE, which Go's runtime has raised to the hard limit.
-func openFiles() int {
-	var r syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
-		return 1024
+// close does what Close does but for the engine's other goroutines, which may want mu. It returns false when that has been
+// done already.
+func (e *Engine) close() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return false
 	}
-	return int(min(r.Cur, 1<<30))
-}
-
-// zones holds the interface indexes of the IPv6 zones in the configuration: looking one up blocks.
-var zones sync.Map
-
-// learnZones looks up the zones of all backends.
-func learnZones(cfg *config.Config) error {
-	for _, p := range cfg.Pools {
-		for _, b := range p.Backends {
-			zone := b.Address.IP.Addr().Zone()
-			if zone == "" {
-				continue
+	e.closed = true
+	for _, sh := range e.shards {
+		sh.loop.Call(func() {
+			sh.listen(nil)
+			sh.endAll(Killed)
+			sh.pipes.resize(0)
+			if sh.flows != nil {
+				sh.flows.close()
 			}
-			i, err := net.InterfaceByName(zone)
-			if err != nil {
-				return fmt.Errorf("pools.%s.backends: %s: no interface %q on this host", p.Name, b.Address, zone)
-			}
-			zones.Store(zone, uint32(i.Index))
+		})
+		sh.loop.Stop()
+		<-sh.loop.Ended()
+	}
+	for _, bs := range []map[bindKey]*bound{e.bindings, e.leaving} {
+		for _, b := range bs {
+			b.close()
 		}
 	}
-	return nil
+	e.bindings, e.leaving = nil, nil
+	return true
 }

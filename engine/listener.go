@@ -25,7 +25,7 @@ type listener struct {
 }
 
 // Ready takes clients from the queue.
-func (l *listener) Ready(loop.Events) { l.accept(acceptBudget) }
+func (l *listener) Ready(int, loop.Events) { l.accept(acceptBudget) }
 
 // accept takes up to budget clients and reports whether none was left.
 func (l *listener) accept(budget int) bool {
@@ -51,12 +51,12 @@ func (l *listener) accept(budget int) bool {
 			return true
 		case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:
 			sh.stats.AcceptErrors++
-			sh.eng.complain(errno)
+			sh.eng.complain(complaint{"cannot accept: new clients wait in the accept queue", errno})
 			sh.pause()
 			return false
 		case syscall.EBADF, syscall.EINVAL, syscall.ENOTSOCK: // not a listening socket any more: our bug
 			sh.stats.AcceptErrors++
-			sh.eng.complain(errno)
+			sh.eng.complain(complaint{"cannot accept: new clients wait in the accept queue", errno})
 			sh.loop.Forget(l.fd)
 			return true
 		default: // this client is gone, or its network is: accept(2) lists them

@@ -350,9 +350,9 @@ func TestSpuriousEvents(t *testing.T) {
 				sh.loop.Call(func() {
 					for s := sh.sessions.next; s != &sh.sessions; {
 						next := s.next
-						s.client.Ready(loop.Events(bits))
+						s.client.Ready(0, loop.Events(bits))
 						if s.state != ended {
-							s.backend.Ready(loop.Events(bits >> 3))
+							s.backend.Ready(0, loop.Events(bits>>3))
 						}
 						s = next
 					}

@@ -11,9 +11,10 @@ import (
 // shard is one event loop and everything on it. Its methods run on the loop unless they say otherwise.
 type shard struct {
 	// Set once, never changed.
-	eng  *Engine
-	loop *loop.Loop
-	buf  []byte // what is being relayed; holds nothing between events
+	eng    *Engine
+	number int // 0, 1, …
+	loop   *loop.Loop
+	buf    []byte // what is being relayed; holds nothing between events
 
 	// Owned by the shard's goroutine.
 	listeners []*listener
@@ -30,6 +31,7 @@ type shard struct {
 	peer      sockaddr // scratch for accept
 	target    sockaddr // scratch for connect
 	turn      int      // goes round the source addresses
+	flows     *flows   // nil until there is a UDP frontend
 	frontends map[string]*FrontendStats
 	backends  map[*balancer.Backend]*BackendStats
 	pools     map[string]*PoolStats
@@ -42,12 +44,12 @@ type shard struct {
 // keepFree bounds the recycled sessions a shard keeps after a peak: some 0.5 kB each.
 const keepFree = 4096
 
-func newShard(e *Engine, readBuffer int) (*shard, error) {
+func newShard(e *Engine, number, readBuffer int) (*shard, error) {
 	l, err := loop.New()
 	if err != nil {
 		return nil, err
 	}
-	sh := &shard{eng: e, loop: l, buf: make([]byte, readBuffer),
+	sh := &shard{eng: e, number: number, loop: l, buf: make([]byte, readBuffer),
 		frontends: map[string]*FrontendStats{},
 		backends:  map[*balancer.Backend]*BackendStats{},
 		pools:     map[string]*PoolStats{},
@@ -190,8 +192,11 @@ func (sh *shard) poolStats(p *balancer.Pool) *PoolStats {
 	return st
 }
 
-// endAll ends every session for the same reason.
+// endAll ends every session and every flow for the same reason.
 func (sh *shard) endAll(reason Reason) {
+	if sh.flows != nil {
+		sh.flows.endAll(reason)
+	}
 	for s := sh.sessions.next; s != &sh.sessions; s = sh.sessions.next {
 		s.end(reason)
 	}

@@ -64,7 +64,7 @@ func (x *side) close(reset bool) {
 }
 
 // Ready is called by the loop. The hints are kept until a system call refutes them.
-func (x *side) Ready(ev loop.Events) {
+func (x *side) Ready(_ int, ev loop.Events) {
 	if ev.Readable() {
 		x.readable = true
 		if ev&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLPRI) != 0 {

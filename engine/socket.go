@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 type BindError struct {
 	Frontend string
 	Address  config.Address
+	UDP      bool
 	Err      error
 }
 
@@ -28,7 +30,11 @@ func (e *BindError) Error() string {
 	case errors.Is(e.Err, unix.EADDRINUSE) && e.Address.IsUnix():
 		hint = " (another process listens there)"
 	case errors.Is(e.Err, unix.EADDRINUSE):
-		hint = fmt.Sprintf(" (another process listens there: ss -ltnp 'sport = :%d')", e.Address.IP.Port())
+		flag := "t"
+		if e.UDP {
+			flag = "u"
+		}
+		hint = fmt.Sprintf(" (another process listens there: ss -l%snp 'sport = :%d')", flag, e.Address.IP.Port())
 	case errors.Is(e.Err, unix.EADDRNOTAVAIL):
 		hint = " (no interface of this host has that address)"
 	case errors.Is(e.Err, unix.EACCES) && !e.Address.IsUnix():
@@ -44,6 +50,10 @@ type binding struct {
 	address config.Address // as configured
 	local   config.Address // as bound: the port the system chose for port 0
 	fds     []int          // by shard; unix sockets have one queue, which the first shards share through duplicates
+
+	// UDP only.
+	udp   bool
+	flows atomic.Int64 // that send from these sockets
 }
 
 // unixShards is the number of shards that accept from a unix socket. The kernel wakes all of them for each client, so
@@ -53,21 +63,24 @@ const unixShards = 4
 // openBinding binds and listens. Nobody is accepted until the sockets are on their loops. overlaps says that another
 // socket of ours may listen there too.
 func openBinding(a config.Address, f *config.Frontend, shards int, overlaps bool) (*binding, error) {
-	if a.IsUnix() {
+	switch {
+	case f.IsUDP():
+		return openDatagrams(a, f, shards, overlaps)
+	case a.IsUnix():
 		return openUnix(a, f, min(shards, unixShards))
 	}
 	b := &binding{address: a, local: a}
 	// SO_REUSEPORT would let two processes of one user share the address without a word, each getting half of the clients.
 	// A first bind without it fails if anybody listens there.
 	if a.IP.Port() != 0 && !overlaps {
-		probe, err := bindTCP(a, false)
+		probe, err := bindSocket(a, unix.SOCK_STREAM, false)
 		if err != nil {
 			return nil, err
 		}
 		_ = unix.Close(probe)
 	}
 	for range shards {
-		fd, err := bindTCP(b.local, true)
+		fd, err := bindSocket(b.local, unix.SOCK_STREAM, true)
 		if err == nil {
 			b.fds = append(b.fds, fd)
 			if b.local, err = localAddress(fd); err == nil {
@@ -82,13 +95,16 @@ func openBinding(a config.Address, f *config.Frontend, shards int, overlaps bool
 	return b, nil
 }
 
-func bindTCP(a config.Address, reusePort bool) (int, error) {
+// bindSocket opens a socket of a kind (unix.SOCK_STREAM or SOCK_DGRAM) and binds it.
+func bindSocket(a config.Address, kind int, reusePort bool) (int, error) {
 	var sa sockaddr
-	fd, errno := sysSocket(sa.set(a))
+	fd, errno := sysSocket(sa.set(a), kind)
 	if errno != 0 {
 		return -1, os.NewSyscallError("socket", errno)
 	}
-	sysSetInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if kind == unix.SOCK_STREAM { // for datagrams it would let two processes share a port without a word
+		sysSetInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	}
 	if a.IP.Addr().Is6() {
 		sysSetInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1) // [::] and 0.0.0.0 are two addresses
 	}
@@ -108,7 +124,7 @@ func bindTCP(a config.Address, reusePort bool) (int, error) {
 func checkSources(cfg *config.Config) error {
 	for _, p := range cfg.Pools {
 		for _, source := range p.Source {
-			fd, err := bindTCP(config.Address{IP: netip.AddrPortFrom(source, 0)}, false)
+			fd, err := bindSocket(config.Address{IP: netip.AddrPortFrom(source, 0)}, unix.SOCK_STREAM, false)
 			if err != nil {
 				return fmt.Errorf("pools.%s.source: %s: %w (no interface of this host has that address)", p.Name, source, err)
 			}
@@ -155,7 +171,7 @@ func openUnix(a config.Address, f *config.Frontend, shards int) (*binding, error
 		_ = os.Remove(a.Path)
 	}
 	var sa sockaddr
-	fd, errno := sysSocket(sa.set(a))
+	fd, errno := sysSocket(sa.set(a), unix.SOCK_STREAM)
 	if errno != 0 {
 		return nil, os.NewSyscallError("socket", errno)
 	}
@@ -229,13 +245,4 @@ func localAddress(fd int) (config.Address, error) {
 		return config.Address{IP: netip.AddrPortFrom(a, uint16(sa.Port))}, nil
 	}
 	return config.Address{}, syscall.EAFNOSUPPORT
-}
-
-// zoneIndex returns the interface index of an IPv6 zone, given by name or number; 0 when learnZones did not see it.
-func zoneIndex(zone string) uint32 {
-	if i, ok := zones.Load(zone); ok {
-		return i.(uint32)
-	}
-	n, _ := strconv.ParseUint(zone, 10, 32)
-	return uint32(n)
 }

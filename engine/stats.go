@@ -2,7 +2,7 @@ package engine
 
 import "awe4lb/balancer"
 
-// Reason is why a session ended. Every session ends for exactly one. docs/operations.md says what each means to an
+// Reason is why a session or a flow ended. Every one ends for exactly one. docs/operations.md says what each means to an
 // operator and what to do; the names are part of the access log and of the metrics and do not change.
 type Reason uint8
 
@@ -25,18 +25,76 @@ const (
 	NoResources                    // no descriptor or memory for the backend's connection
 	Drained                        // still open at the end of drain_timeout
 	Killed                         // ended by order
+	Unreplied                      // flow: the backend never answered, and the client was quiet for unreplied_timeout
+	Evicted                        // flow: it had no answer yet and made room for another
+	MaxRequests                    // flow: the client had sent max_requests datagrams
+	MaxResponses                   // flow: the backend had sent max_responses datagrams
+	BackendRemoved                 // flow: its backend is no longer configured
 	NumReasons       = iota
 )
 
 var reasonNames = [NumReasons]string{"client_eof", "backend_eof", "client_rst", "backend_rst", "client_lost",
 	"backend_lost", "connect_refused", "connect_timeout", "connect_failed", "no_backend", "no_route", "idle_timeout",
-	"half_close_timeout", "max_lifetime", "limit", "no_resources", "drained", "killed"}
+	"half_close_timeout", "max_lifetime", "limit", "no_resources", "drained", "killed", "unreplied", "evicted",
+	"max_requests", "max_responses", "backend_removed"}
 
 func (r Reason) String() string { return reasonNames[r] }
+
+// OfFlows reports whether only flows end for r.
+func (r Reason) OfFlows() bool { return r >= Unreplied && r <= BackendRemoved }
+
+// OfBoth reports whether both sessions and flows end for r.
+func (r Reason) OfBoth() bool {
+	switch r {
+	case ConnectRefused, ConnectFailed, IdleTimeout, Drained, Killed:
+		return true
+	}
+	return false
+}
 
 // natural reports whether both ends had their say. All other ends are cuts, and a cut is passed on as RST, so that
 // nobody takes half an answer for a whole one.
 func (r Reason) natural() bool { return r == ClientEOF || r == BackendEOF }
+
+// DropReason is why a datagram was not relayed. docs/operations.md says what each means; the names are part of the metrics
+// and do not change.
+type DropReason uint8
+
+const (
+	DropTableFull    DropReason = iota // no place for its flow: udp.max_flows, or the sockets the process may have
+	DropRate                           // its source prefix begins more flows than udp.new_flow_rate
+	DropOverload                       // the shard had no time for a new flow
+	DropNoRoute                        // no route matches and the frontend has no pool
+	DropNoBackend                      // no backend of the pool is usable
+	DropNoPort                         // no local port, or no address of shared_source, is free
+	DropNoResources                    // no descriptor or memory for the flow's socket
+	DropDraining                       // the process, or its listener, is about to go
+	DropRefused                        // the backend's host says that nobody listens, and no other could take it
+	DropUnreachable                    // it cannot be sent: no way there
+	DropTruncated                      // larger than udp.buffer_size
+	DropTooBig                         // larger than what can be sent there
+	DropSendQueue                      // the socket's send queue was full
+	DropReceiveQueue                   // the socket's receive queue was full: the kernel dropped it
+	DropUnwanted                       // an answer that the configuration does not want
+	NumDrops                    = iota
+
+	kept DropReason = 255 // not dropped
+)
+
+var dropNames = [NumDrops]string{"table_full", "rate", "overload", "no_route", "no_backend", "no_port", "no_resources",
+	"draining", "refused", "unreachable", "truncated", "too_big", "send_queue", "receive_queue", "unwanted"}
+
+func (r DropReason) String() string { return dropNames[r] }
+
+// dropsOf lists the reasons that can happen to datagrams of each direction, for metrics without series that stay 0.
+var dropsOf = [2][]DropReason{
+	ToClient: {DropUnreachable, DropTruncated, DropTooBig, DropSendQueue, DropReceiveQueue, DropUnwanted},
+	ToBackend: {DropTableFull, DropRate, DropOverload, DropNoRoute, DropNoBackend, DropNoPort, DropNoResources, DropDraining, DropRefused,
+		DropUnreachable, DropTruncated, DropTooBig, DropSendQueue, DropReceiveQueue},
+}
+
+// DropReasons returns the reasons that datagrams of a direction, ToClient or ToBackend, may be dropped for.
+func DropReasons(direction int) []DropReason { return dropsOf[direction] }
 
 // Histogram counts durations. Bucket i holds those of at most Bounds[i] seconds and more than the one before; the last
 // holds the rest.
@@ -71,18 +129,26 @@ func (h *Histogram) add(o *Histogram) {
 
 // FrontendStats are the counters of one frontend. On a shard they are plain memory; Engine.Stats returns sums.
 type FrontendStats struct {
-	Accepted uint64             // sessions begun
-	Ended    [NumReasons]uint64 // sessions ended
+	Accepted uint64             // sessions or flows begun
+	Ended    [NumReasons]uint64 // sessions or flows ended
 	Bytes    [2]uint64          // by ToClient and ToBackend, as sent
-	Duration Histogram          // from accept to the end
+	Duration Histogram          // from accept, or a flow's first datagram, to the end
+
+	// UDP frontends only.
+	Datagrams [2]uint64           // by ToClient and ToBackend, as sent
+	Dropped   [2][NumDrops]uint64 // datagrams on their way to …
 }
 
 // BackendStats are the counters of one backend.
 type BackendStats struct {
-	Sessions      uint64             // connections established
+	Sessions      uint64             // connections established and flows given
 	ConnectErrors [NumReasons]uint64 // attempts that failed; only the Connect… reasons and NoResources are used
 	Bytes         [2]uint64          // by ToClient and ToBackend, as sent
 	Connect       Histogram          // from connect(2) to established
+
+	// Of UDP frontends.
+	Datagrams [2]uint64 // by ToClient and ToBackend, as sent
+	Reply     Histogram // from a flow's first datagram to its first answer
 }
 
 // PoolStats are the counters of one pool.
@@ -99,6 +165,12 @@ type ShardStats struct {
 	Pipes        int    // splice pipes held now
 	SplicedBytes uint64 // bytes moved in the kernel
 	AccessDrops  uint64 // access log lines lost because the writer was slower than the shard
+
+	Flows       int    // open now
+	FlowMoves   uint64 // times a flow went to another backend
+	FlowRetries uint64 // datagrams that a backend refused and another was offered
+	ReplyDrops  uint64 // answers lost in the full receive queues of sockets that flows share
+	Strays      uint64 // datagrams for an address of shared_source that no flow has, or from somebody else than its backend
 }
 
 // Stats is the sum over the shards at one time.
@@ -125,7 +197,7 @@ func NewFrontendStats() *FrontendStats {
 
 // NewBackendStats returns counters that are all 0.
 func NewBackendStats() *BackendStats {
-	return &BackendStats{Connect: Histogram{Bounds: connectBounds}}
+	return &BackendStats{Connect: Histogram{Bounds: connectBounds}, Reply: Histogram{Bounds: connectBounds}}
 }
 
 // add sums a shard's counters into s. It runs on that shard.
@@ -133,6 +205,10 @@ func (s *Stats) add(sh *shard) {
 	st := sh.stats
 	st.Sessions = sh.open
 	st.Pipes = sh.pipes.made
+	if sh.flows != nil {
+		st.Flows = sh.flows.table.used
+		sh.flows.countReceiveDrops()
+	}
 	s.Shards = append(s.Shards, st)
 	for name, f := range sh.frontends {
 		sum := s.Frontends[name]
@@ -147,6 +223,12 @@ func (s *Stats) add(sh *shard) {
 		sum.Bytes[0] += f.Bytes[0]
 		sum.Bytes[1] += f.Bytes[1]
 		sum.Duration.add(&f.Duration)
+		for d := range f.Dropped {
+			sum.Datagrams[d] += f.Datagrams[d]
+			for i := range f.Dropped[d] {
+				sum.Dropped[d][i] += f.Dropped[d][i]
+			}
+		}
 	}
 	for backend, b := range sh.backends {
 		sum := s.Backends[backend]
@@ -161,6 +243,10 @@ func (s *Stats) add(sh *shard) {
 		sum.Bytes[0] += b.Bytes[0]
 		sum.Bytes[1] += b.Bytes[1]
 		sum.Connect.add(&b.Connect)
+		sum.Reply.add(&b.Reply)
+		for d := range b.Datagrams {
+			sum.Datagrams[d] += b.Datagrams[d]
+		}
 	}
 	for name, p := range sh.pools {
 		sum := s.Pools[name]

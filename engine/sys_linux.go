@@ -123,9 +123,9 @@ func sysAccept(fd int, sa *sockaddr) (int, syscall.Errno) {
 	}
 }
 
-// sysSocket is socket(2) for a stream, non-blocking and close-on-exec.
-func sysSocket(family int) (int, syscall.Errno) {
-	fd, _, errno := syscall.RawSyscall(syscall.SYS_SOCKET, uintptr(family), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+// sysSocket is socket(2) of a kind (unix.SOCK_STREAM or SOCK_DGRAM), non-blocking and close-on-exec.
+func sysSocket(family, kind int) (int, syscall.Errno) {
+	fd, _, errno := syscall.RawSyscall(syscall.SYS_SOCKET, uintptr(family), uintptr(kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC), 0)
 	if errno != 0 {
 		return -1, errno
 	}
@@ -194,5 +194,8 @@ func (sa *sockaddr) addrPort() netip.AddrPort {
 	}
 	return netip.AddrPort{}
 }
+
+// family returns the address family of what is in sa.
+func (sa *sockaddr) family() int { return int(sa.raw.Addr.Family) }
 
 func port(b *[2]byte) uint16 { return uint16(b[0])<<8 | uint16(b[1]) }

@@ -6,8 +6,8 @@
 //
 // # Events are hints
 //
-// Descriptors are registered once, edge-triggered, for reading and writing together, and never modified, except by
-// Rearm. A Handler must take an event as a reason to try, never as a fact:
+// Descriptors are registered once, edge-triggered (but for listeners, by Listen), and never modified, except by Rearm. A
+// Handler must take an event as a reason to try, never as a fact:
 //
 //   - A descriptor number closed and opened again inside one batch of events gets the old one's event. A child process
 //     between fork and exec keeps a closed socket registered and does the same, at any later time.
@@ -20,5 +20,5 @@
 //
 // Timers sit in two hashed wheels driven by one timerfd, which is armed only while a timer is pending: an idle process
 // does not wake up. A Timer never fires early; it fires at most 16 ms late when set for less than four seconds, else at
-// most one second late.
+// most one second late. Yield is for work cut into slices.
 package loop

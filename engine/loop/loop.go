@@ -29,8 +29,8 @@ func (ev Events) PeerDone() bool { return ev&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix
 // Failed reports whether the descriptor may hold an error.
 func (ev Events) Failed() bool { return ev&(unix.EPOLLERR|unix.EPOLLHUP) != 0 }
 
-// Handler is told on the loop that its descriptor may be ready.
-type Handler interface{ Ready(ev Events) }
+// Handler is told on the loop that its descriptor fd may be ready. One handler may serve many descriptors.
+type Handler interface{ Ready(fd int, ev Events) }
 
 // Loop is one event loop. Make one with New, run it with Run.
 type Loop struct {
@@ -42,6 +42,8 @@ type Loop struct {
 	// Owned by the loop's goroutine.
 	handlers []*page // by descriptor; see handler and put
 	wheel    wheel
+	soon     Timer // head of the list of timers that Yield has set
+	turn     Timer // head of the list of those among them that fire now
 	armed    int64 // when the timerfd goes off, math.MaxInt64 when it is not armed
 	owner    owner
 
@@ -58,6 +60,8 @@ func New() (*Loop, error) {
 	}
 	l := &Loop{poller: p, epoch: time.Now(), armed: math.MaxInt64, ended: make(chan struct{})}
 	l.wheel.init()
+	l.soon.next, l.soon.prev = &l.soon, &l.soon
+	l.turn.next, l.turn.prev = &l.turn, &l.turn
 	if l.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
 		_ = p.Close()
 		return nil, fmt.Errorf("timerfd_create: %w", err)
@@ -87,7 +91,7 @@ func (l *Loop) Run() error {
 // dispatch hands one event to its handler. It returns nil whatever happens: netpoll ends the loop on some errors.
 func (l *Loop) dispatch(fd int, ev netpoll.IOEvent, _ netpoll.IOFlags) error {
 	if h := l.handler(fd); h != nil {
-		h.Ready(Events(ev))
+		h.Ready(fd, Events(ev))
 	}
 	return nil
 }
@@ -143,6 +147,18 @@ func (l *Loop) Register(fd int, h Handler) error {
 	return nil
 }
 
+// RegisterRead watches fd edge-triggered for reading and errors. Whatever is ready already is reported as an event. It is
+// for sockets of datagrams, which nobody waits to write to: each send would be an event more.
+func (l *Loop) RegisterRead(fd int, h Handler) error {
+	l.Assert()
+	l.put(fd, h)
+	if err := l.poller.AddRead(&netpoll.PollAttachment{FD: fd}, true); err != nil {
+		l.put(fd, nil)
+		return err
+	}
+	return nil
+}
+
 // Listen watches fd level-triggered for reading: the handler is told as long as there is something to take.
 func (l *Loop) Listen(fd int, h Handler) error {
 	l.put(fd, h)
@@ -156,6 +172,9 @@ func (l *Loop) Listen(fd int, h Handler) error {
 // Rearm makes the kernel report fd's readiness again, as if it had just been registered: for a handler that stopped
 // early to let others have their turn.
 func (l *Loop) Rearm(fd int) { _ = l.poller.ModReadWrite(&netpoll.PollAttachment{FD: fd}, true) }
+
+// RearmRead is Rearm for what RegisterRead has registered.
+func (l *Loop) RearmRead(fd int) { _ = l.poller.ModRead(&netpoll.PollAttachment{FD: fd}, true) }
 
 // Forget stops watching fd and leaves it open.
 func (l *Loop) Forget(fd int) {
@@ -215,6 +234,17 @@ func (l *Loop) Cancel(t *Timer) {
 	l.wheel.remove(t)
 }
 
+// Yield makes t fire once the events at hand have been handled, in place of its earlier time if it had one: for work that
+// is cut into slices, so that others have their turn between them.
+func (l *Loop) Yield(t *Timer) {
+	l.Assert()
+	l.wheel.remove(t)
+	t.linkBefore(&l.soon)
+	if now := l.Now(); now < l.armed {
+		l.arm(now)
+	}
+}
+
 func (l *Loop) arm(when int64) {
 	l.armed = when
 	// A zero it_value would disarm the timer.
@@ -228,13 +258,31 @@ func (l *Loop) arm(when int64) {
 type tick Loop
 
 // Ready fires the timers that are due and arms the timerfd for the next.
-func (t *tick) Ready(Events) {
+func (t *tick) Ready(int, Events) {
 	l := (*Loop)(t)
 	var b [8]byte
 	_, _ = unix.Read(l.timer, b[:])
 	l.armed = math.MaxInt64
-	l.wheel.advance(l.Now())
-	if due := l.wheel.next(); due < l.armed {
+	now := l.Now()
+	l.yielded()
+	l.wheel.advance(now)
+	due := l.wheel.next()
+	if l.soon.next != &l.soon {
+		due = now
+	}
+	if due < l.armed {
 		l.arm(due)
+	}
+}
+
+// yielded fires the timers that Yield has set so far. One that yields again waits for the next turn.
+func (l *Loop) yielded() {
+	for t := l.soon.next; t != &l.soon; t = l.soon.next {
+		t.unlink()
+		t.linkBefore(&l.turn)
+	}
+	for t := l.turn.next; t != &l.turn; t = l.turn.next {
+		t.unlink()
+		t.h.Expire()
 	}
 }

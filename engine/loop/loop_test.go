@@ -28,7 +28,7 @@ func start(t *testing.T) *Loop {
 
 type ready func(Events)
 
-func (f ready) Ready(ev Events) { f(ev) }
+func (f ready) Ready(_ int, ev Events) { f(ev) }
 
 type expire func()
 
@@ -319,4 +319,66 @@ func BenchmarkTimer(b *testing.B) {
 		l.After(&tm, 0, time.Second)
 		l.Cancel(&tm)
 	}
+}
+
+// A timer that yields again and again must not keep events from being handled, and both kinds of timer must fire.
+func TestYieldLeavesRoomForOthers(t *testing.T) {
+	l := start(t)
+	a, b := socketpair(t)
+	defer unix.Close(b)
+	seen, late := make(chan struct{}), make(chan struct{})
+	var work, cancelled, other Timer
+	turns := 0
+	l.Call(func() {
+		_ = l.RegisterRead(a, ready(func(ev Events) {
+			if ev.Readable() {
+				l.Cancel(&work)
+				l.Close(a)
+				close(seen)
+			}
+		}))
+		work.Handle(expire(func() { turns++; l.Cancel(&cancelled); l.Yield(&work) }))
+		cancelled.Handle(expire(func() { t.Error("fired though cancelled") }))
+		other.Handle(expire(func() { close(late) }))
+		l.Yield(&work)
+		l.Yield(&cancelled)
+		l.After(&other, l.Now(), 20*time.Millisecond)
+	})
+	wait(t, late, "an ordinary timer beside one that yields")
+	if _, err := unix.Write(b, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, seen, "an event beside a timer that yields")
+	l.Call(func() {
+		if turns < 2 || work.Pending() {
+			t.Errorf("%d turns, pending %v; want several and no more", turns, work.Pending())
+		}
+	})
+}
+
+// RegisterRead reports what can be read, once, and again after RearmRead; never that writing is possible.
+func TestRegisterRead(t *testing.T) {
+	l := start(t)
+	a, b := socketpair(t)
+	defer unix.Close(b)
+	events := make(chan Events, 8)
+	l.Call(func() { _ = l.RegisterRead(a, ready(func(ev Events) { events <- ev })) })
+	next := func() Events {
+		select {
+		case ev := <-events:
+			return ev
+		case <-time.After(10 * time.Second):
+			t.Fatal("no event within 10 s")
+		}
+		return 0
+	}
+	_, _ = unix.Write(b, []byte("x"))
+	if ev := next(); !ev.Readable() || ev.Writable() {
+		t.Fatalf("got %x; want readable only", ev)
+	}
+	l.Call(func() { l.RearmRead(a) })
+	if ev := next(); !ev.Readable() || ev.Writable() {
+		t.Fatalf("after RearmRead got %x; want readable only", ev)
+	}
+	l.Call(func() { l.Close(a) })
 }

@@ -31,7 +31,17 @@ type Running struct {
 }
 
 // Listener is an address a frontend listens on.
-type Listener struct{ Frontend, Address string }
+type Listener struct{ Frontend, Protocol, Address string }
+
+// listener returns the first address of a protocol, or "".
+func (r *Running) listener(protocol string) string {
+	for _, l := range r.Listeners {
+		if l.Protocol == protocol {
+			return l.Address
+		}
+	}
+	return ""
+}
 
 // The exit codes. They are part of the interface: docs/operations.md.
 const (

@@ -5,27 +5,30 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
-	"os/signal"
-	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 )
 
-// demoBackends are the addresses that awe4lb.toml has in its pool.
-var demoBackends = []string{"127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"}
+// demoBackends are the backends that awe4lb.toml has in its pools.
+var demoBackends = []struct{ name, network, address string }{
+	{"backend-1", "tcp", "127.0.0.1:9001"},
+	{"backend-2", "tcp", "127.0.0.1:9002"},
+	{"backend-3", "tcp", "127.0.0.1:9003"},
+	{"dns-1", "udp", "127.0.0.1:9101"},
+	{"dns-2", "udp", "127.0.0.1:9102"},
+	{"dns-3", "udp", "127.0.0.1:9103"},
+}
 
 func newDemo(p Program) *cobra.Command {
 	var path string
 	c := &cobra.Command{
 		Use:   "demo",
-		Short: "see it work: three backends of its own, and the balancer in front of them",
-		Long: `Demo starts three small HTTP servers on 127.0.0.1:9001 to 9003 and the balancer in front of them, and says what to try.
-Ctrl-C ends all of it.
+		Short: "see it work: backends of its own, and the balancer in front of them",
+		Long: `Demo starts three small HTTP servers on 127.0.0.1:9001 to 9003, three small DNS servers on 127.0.0.1:9101 to 9103, and the
+balancer in front of them, and says what to try. Ctrl-C ends all of it.
 
 It uses the file given, or awe4lb.toml in the working directory, or else the one built in.`,
 		Example: "  awe4lb demo\n  curl http://127.0.0.1:8080/",
@@ -48,14 +51,14 @@ func demo(p Program, path string, out io.Writer) error {
 			defer remove()
 		}
 	}
-	var pids []int
-	for i, address := range demoBackends {
-		b, err := startBackend(fmt.Sprint("backend-", i+1), address)
+	pids := map[string]int{}
+	for _, d := range demoBackends {
+		b, err := startBackend(d.name, d.network, d.address)
 		if err != nil {
 			return CannotBind(err)
 		}
 		defer b.stop()
-		pids = append(pids, b.cmd.Process.Pid)
+		pids[d.name] = b.cmd.Process.Pid
 	}
 	return p.Run(path, func(r Running) { explain(out, path, r, pids) })
 }
@@ -74,22 +77,28 @@ func writeTemporary(text []byte) (path string, remove func(), err error) {
 }
 
 // explain says what there is to see.
-func explain(out io.Writer, path string, r Running, pids []int) {
+func explain(out io.Writer, path string, r Running, pids map[string]int) {
 	fmt.Fprintf(out, "\nThe balancer runs. In another terminal:\n\n")
 	try := func(why, format string, args ...any) {
 		fmt.Fprintf(out, "  %-52s # %s\n", fmt.Sprintf(format, args...), why)
 	}
-	if len(r.Listeners) > 0 {
-		try("again and again: the backends take turns", "curl http://%s/", r.Listeners[0].Address)
+	if l := r.listener("tcp"); l != "" {
+		try("again and again: the backends take turns", "curl http://%s/", l)
+		try("end backend-2: no request fails", "kill %d", pids["backend-2"])
 	}
-	try("end backend-2: no request fails", "kill %d", pids[1])
+	if l := r.listener("udp"); l != "" {
+		host, port, _ := net.SplitHostPort(l)
+		try("again and again, over UDP", "dig @%s -p %s TXT who.demo +short", host, port)
+		try("the same without dig: it echoes what is no DNS", "echo hello | nc -u -w 1 %s %s", host, port)
+		try("end dns-2: no question is lost", "kill %d", pids["dns-2"])
+	}
 	try("reload, after editing "+path, "kill -HUP %d", os.Getpid())
 	if r.Admin != "" {
 		try("the same, and it says what changed", "curl -X POST http://%s/api/v1/reload", r.Admin)
-		try("who has how many connections", "curl http://%s/api/v1/status", r.Admin)
+		try("who has how many connections and flows", "curl http://%s/api/v1/status", r.Admin)
 		try("for Prometheus", "curl http://%s/metrics", r.Admin)
 	}
-	fmt.Fprintf(out, "\nCtrl-C ends it. Below, a line for each connection that has ended:\n\n")
+	fmt.Fprintf(out, "\nCtrl-C ends it. Below, a line for each connection and each UDP flow that has ended:\n\n")
 }
 
 // backendProcess is a demo backend, in a process of its own so that it can be killed.
@@ -98,23 +107,17 @@ type backendProcess struct {
 	stdin io.Closer // it ends when this is closed, and so when we die
 }
 
-func startBackend(name, address string) (*backendProcess, error) {
+func startBackend(name, network, address string) (*backendProcess, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	// The child inherits the listening socket: when it is taken, that shows here and now.
-	l, err := net.Listen("tcp", address)
+	socket, err := demoSocket(network, address)
 	if err != nil {
 		return nil, fmt.Errorf("demo %s: %w", name, err)
 	}
-	defer l.Close()
-	socket, err := l.(*net.TCPListener).File()
-	if err != nil {
-		return nil, err
-	}
 	defer socket.Close()
-	cmd := exec.Command(self, "demo-backend", name)
+	cmd := exec.Command(self, "demo-backend", name, network)
 	cmd.ExtraFiles = []*os.File{socket}
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us
@@ -128,42 +131,25 @@ func startBackend(name, address string) (*backendProcess, error) {
 	return &backendProcess{cmd, stdin}, nil
 }
 
+// demoSocket binds the socket that a backend inherits: when the address is taken, that shows here and now.
+func demoSocket(network, address string) (*os.File, error) {
+	if network == "udp" {
+		c, err := net.ListenPacket(network, address)
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close()
+		return c.(*net.UDPConn).File()
+	}
+	l, err := net.Listen(network, address)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	return l.(*net.TCPListener).File()
+}
+
 func (b *backendProcess) stop() {
 	_ = b.stdin.Close()
 	_ = b.cmd.Wait()
-}
-
-func newDemoBackend() *cobra.Command {
-	return &cobra.Command{
-		Use:    "demo-backend NAME",
-		Hidden: true,
-		Args:   cobra.ExactArgs(1),
-		RunE:   func(_ *cobra.Command, args []string) error { return demoBackend(args[0]) },
-	}
-}
-
-// demoBackend serves HTTP on descriptor 3 until it is told to end or its parent dies.
-func demoBackend(name string) error {
-	l, err := net.FileListener(os.NewFile(3, "listener"))
-	if err != nil {
-		return err
-	}
-	var n atomic.Int64
-	s := &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "hello from %s on %s, request %d\n", name, l.Addr(), n.Add(1))
-	})}
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	go func() {
-		go func() {
-			_, _ = io.Copy(io.Discard, os.Stdin)
-			signals <- syscall.SIGTERM
-		}()
-		<-signals
-		_ = s.Close()
-	}()
-	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
 }

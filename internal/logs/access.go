@@ -75,7 +75,11 @@ const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 //
 //	2026-11-22T12:00:00.123Z reason=client_eof frontend=web client=127.0.0.1:51000 pool=web backend=127.0.0.1:9001 attempts=1 connect=0.000214 duration=0.003 c2b=78 b2c=311
 //
-// The time is that of the end. Durations are seconds; connect is "-" when no backend was connected. Names come from the
+// and for a flow of datagrams
+//
+//	2026-11-22T12:00:00.123Z reason=idle_timeout frontend=dns client=127.0.0.1:51000 pool=dns backend=127.0.0.1:5301 attempts=1 connect=0.000214 duration=60.003 c2b=78 b2c=311 c2b_datagrams=2 b2c_datagrams=2
+//
+// The time is that of the end. Durations are seconds; connect is "-" when no backend was connected, or answered a flow. Names come from the
 // configuration and addresses from the kernel, so that nothing in a line is a stranger's text.
 func appendText(b []byte, r *engine.Record) []byte {
 	b = r.Start.Add(time.Duration(r.Duration)).AppendFormat(b, timeFormat)
@@ -94,6 +98,10 @@ func appendText(b []byte, r *engine.Record) []byte {
 	b = appendSeconds(append(b, " duration="...), r.Duration)
 	b = strconv.AppendUint(append(b, " c2b="...), r.C2B, 10)
 	b = strconv.AppendUint(append(b, " b2c="...), r.B2C, 10)
+	if r.UDP {
+		b = strconv.AppendUint(append(b, " c2b_datagrams="...), r.Asked, 10)
+		b = strconv.AppendUint(append(b, " b2c_datagrams="...), r.Answered, 10)
+	}
 	return append(b, '\n')
 }
 
@@ -115,6 +123,10 @@ func appendJSON(b []byte, r *engine.Record) []byte {
 	b = appendSeconds(append(b, `,"duration":`...), r.Duration)
 	b = strconv.AppendUint(append(b, `,"c2b":`...), r.C2B, 10)
 	b = strconv.AppendUint(append(b, `,"b2c":`...), r.B2C, 10)
+	if r.UDP {
+		b = strconv.AppendUint(append(b, `,"c2b_datagrams":`...), r.Asked, 10)
+		b = strconv.AppendUint(append(b, `,"b2c_datagrams":`...), r.Answered, 10)
+	}
 	return append(b, "}\n"...)
 }
 

@@ -22,6 +22,9 @@ var record = engine.Record{
 }
 
 func TestLines(t *testing.T) {
+	flow := record
+	flow.UDP, flow.Asked, flow.Answered, flow.Reason, flow.Attempts = true, 2, 3, engine.IdleTimeout, 1
+	flow.Frontend, flow.Pool, flow.Backend, flow.Client = "dns", "dns", "10.0.0.1:53", netip.MustParseAddrPort("192.0.2.1:5000")
 	refused := engine.Record{Start: record.Start, Frontend: "web", Reason: engine.Limit}
 	for _, tc := range []struct {
 		r          *engine.Record
@@ -33,6 +36,9 @@ func TestLines(t *testing.T) {
 		{&refused,
 			"2026-11-22T12:00:00.120Z reason=limit frontend=web client=unix pool=- backend=- attempts=0 connect=- duration=0 c2b=0 b2c=0\n",
 			`{"time":"2026-11-22T12:00:00.120Z","reason":"limit","frontend":"web","client":"unix","pool":null,"backend":null,"attempts":0,"connect":null,"duration":0,"c2b":0,"b2c":0}` + "\n"},
+		{&flow,
+			"2026-11-22T12:00:00.123Z reason=idle_timeout frontend=dns client=192.0.2.1:5000 pool=dns backend=10.0.0.1:53 attempts=1 connect=0.000214 duration=0.003456 c2b=78 b2c=311 c2b_datagrams=2 b2c_datagrams=3\n",
+			`{"time":"2026-11-22T12:00:00.123Z","reason":"idle_timeout","frontend":"dns","client":"192.0.2.1:5000","pool":"dns","backend":"10.0.0.1:53","attempts":1,"connect":0.000214,"duration":0.003456,"c2b":78,"b2c":311,"c2b_datagrams":2,"b2c_datagrams":3}` + "\n"},
 	} {
 		if got := string(appendText(nil, tc.r)); got != tc.text {
 			t.Errorf("text:\n%swant\n%s", got, tc.text)

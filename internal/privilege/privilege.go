@@ -9,13 +9,10 @@ import (
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
-// kept are the capabilities a dropped process keeps: a reload may add a listener below port 1024.
-var kept = []cap.Value{cap.NET_BIND_SERVICE}
-
 // Drop makes every thread of the process run as the user (a name or a number) and the group (likewise; "" is the user's
-// own), with the user's other groups, no capability but CAP_NET_BIND_SERVICE, and no way to gain one by exec. It needs
-// root. When it fails half-way the process must not go on: the error says where.
-func Drop(userName, group string) error {
+// own), with the user's other groups, no capability but CAP_NET_BIND_SERVICE (a reload may add a listener below port 1024)
+// and those given, and no way to gain one by exec. It needs root. When it fails half-way the process must not go on: the error says where.
+func Drop(userName, group string, keep ...Capability) error {
 	u, err := lookupUser(userName)
 	if err != nil {
 		return fmt.Errorf("engine.user: %w", err)
@@ -31,6 +28,7 @@ func Drop(userName, group string) error {
 		return fmt.Errorf("become user %d: %w (engine.user needs root)", uid, err)
 	}
 	set := cap.NewSet()
+	kept := append([]Capability{cap.NET_BIND_SERVICE}, keep...)
 	for _, flag := range []cap.Flag{cap.Permitted, cap.Effective} {
 		if err := set.SetFlag(flag, true, kept...); err != nil {
 			return fmt.Errorf("capabilities: %w", err)
@@ -45,6 +43,12 @@ func Drop(userName, group string) error {
 	}
 	return nil
 }
+
+// Capability is a Linux capability (capabilities(7)).
+type Capability = cap.Value
+
+// NetAdmin is what sending with the clients' addresses needs.
+const NetAdmin = cap.NET_ADMIN
 
 // Check reports whether the user and group exist, before anything is bound.
 func Check(userName, group string) error {

@@ -1,0 +1,204 @@
+package engine
+
+import (
+	"net/netip"
+	"syscall"
+
+	"awe4lb/balancer"
+	"awe4lb/engine/loop"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mode datagram without replies: each datagram is picked a backend for and sent on the shard's socket to that backend.
+// There are no flows, nothing to remember, and nothing to come back; what backends answer stays in a queue of a few hundred
+// bytes that nobody reads.
+
+// passOn sends each of n datagrams to a backend, those for one backend together.
+func (l *datagramListener) passOn(n int) {
+	fl := l.fl
+	fl.epoch++
+	fl.order = fl.order[:0]
+	var key flowKey
+	for i := range n {
+		count, ok := l.check(i, &key)
+		if !ok {
+			continue
+		}
+		b := l.pick(&key, count)
+		if b == nil {
+			continue
+		}
+		t := fl.targetOf(b)
+		b.Release() // the datagram is as good as sent
+		if t.epoch != fl.epoch {
+			t.epoch, t.head = fl.epoch, uint16(i)
+			fl.order = append(fl.order, t.number)
+		} else {
+			fl.next[t.tail] = uint16(i)
+		}
+		t.tail = uint16(i)
+	}
+	for _, number := range fl.order {
+		t := fl.targets[number]
+		l.sendTo(t, fl.chain(t.head, t.tail))
+	}
+}
+
+// sendTo sends the datagrams in those slots to t. Those that it refuses go to another backend, as long as there is one.
+func (l *datagramListener) sendTo(t *target, slots []slot) {
+	fl := l.fl
+	st := l.front.stats
+	for t != nil {
+		if reason := fl.openDirect(t); reason != kept {
+			fl.dropSlots(st, ToBackend, reason, fl.in, slots)
+			return
+		}
+		fl.o.connected()
+		train := l.front.config.UDP.GSO && !t.noTrain
+		rest, done, errno := fl.send(int(t.direct), fl.in, slots, &train, st, ToBackend)
+		t.noTrain = t.noTrain || l.front.config.UDP.GSO && !train
+		t.countDirect(st, done)
+		if errno == 0 {
+			return
+		}
+		slots = rest // not sent: the call told of an earlier one
+		t.refusedAt = fl.now
+		t.fetchErrors()
+		t = fl.another(t)
+	}
+	fl.dropSlots(st, ToBackend, DropRefused, fl.in, slots)
+}
+
+func (t *target) countDirect(st *FrontendStats, done sent) {
+	if done.datagrams == 0 {
+		return
+	}
+	t.lastSize, t.lastFront = done.last, st
+	st.Datagrams[ToBackend] += done.datagrams
+	st.Bytes[ToBackend] += done.bytes
+	t.stats.Datagrams[ToBackend] += done.datagrams
+	t.stats.Bytes[ToBackend] += done.bytes
+}
+
+// openDirect opens the shard's socket to t if it is not open.
+func (fl *flows) openDirect(t *target) DropReason {
+	if t.direct >= 0 {
+		return kept
+	}
+	fd, errno := sysSocket(t.sa.family(), unix.SOCK_DGRAM)
+	if errno != 0 {
+		fl.sh.eng.complain(complaint{"cannot open a socket for datagrams", errno})
+		return DropNoResources
+	}
+	askErrors(fd, t.v4)
+	sysSetInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // the kernel makes it the least there can be
+	if a := fl.sources[t.sources[0]].address; !a.IsUnspecified() {
+		errno = fl.bindAddress(fd, a)
+	}
+	if errno == 0 {
+		errno = sysConnect(fd, &t.sa)
+	}
+	if errno == 0 {
+		if err := fl.sh.loop.RegisterRead(fd, t); err != nil {
+			errno = syscall.ENOMEM
+		}
+	}
+	if errno != 0 {
+		_ = syscall.Close(fd)
+		t.stats.ConnectErrors[ConnectFailed]++
+		return DropUnreachable
+	}
+	t.direct = int32(fd)
+	return kept
+}
+
+func (fl *flows) closeDirect(t *target) {
+	if t.direct >= 0 {
+		fl.sh.loop.Close(int(t.direct))
+		t.direct = -1
+	}
+}
+
+// Ready is called by the loop for the socket to t: there may be errors. Answers are not read.
+func (t *target) Ready(_ int, ev loop.Events) {
+	if ev.Failed() && t.direct >= 0 {
+		t.fl.wake()
+		t.fetchErrors()
+	}
+}
+
+// fetchErrors takes what ICMP says of datagrams to t, and sends those that came back whole to another backend.
+func (t *target) fetchErrors() {
+	fl := t.fl
+	for range maxQuotes {
+		e, ok := fl.errors.read(int(t.direct))
+		if !ok {
+			return
+		}
+		if !mayBePending(e.errno) {
+			fl.dropDirect(t, dropReason(e.errno))
+			continue
+		}
+		t.noteRefused(e.errno, 1)
+		next := fl.another(t)
+		if next == nil || len(e.payload) == 0 || len(e.payload) != int(t.lastSize) || fl.openDirect(next) != kept {
+			fl.dropDirect(t, DropRefused)
+			continue
+		}
+		fl.sh.stats.FlowRetries++
+		fl.o.connected()
+		if errno := fl.o.one(int(next.direct), e.payload); errno != 0 {
+			fl.dropDirect(t, DropRefused)
+			continue
+		}
+		next.countDirect(t.lastFront, sent{1, uint64(len(e.payload)), uint16(len(e.payload))})
+	}
+}
+
+func (fl *flows) dropDirect(t *target, reason DropReason) {
+	if t.lastFront != nil {
+		fl.drop(t.lastFront, ToBackend, reason, 1)
+	}
+}
+
+// noteRefused counts errors that say that t is not there.
+func (t *target) noteRefused(errno syscall.Errno, n uint64) {
+	t.stats.ConnectErrors[connectReason(errno)] += n
+	t.refusedAt = t.fl.now
+}
+
+// refusedLately is how long, in ticks, a backend that has refused a datagram is not offered one that another has refused:
+// with nobody there, a datagram must not go round and round.
+const refusedLately = 1e9 >> tickBits
+
+// lately returns the backends of a pool that have refused lately.
+func (fl *flows) lately(pool *balancer.Pool) []*balancer.Backend {
+	var tried []*balancer.Backend
+	for _, m := range pool.Members {
+		if t := fl.byBackend[m.Backend]; t != nil && t.refusedAt > 0 && fl.now-t.refusedAt < refusedLately {
+			tried = append(tried, m.Backend)
+		}
+	}
+	return tried
+}
+
+// another returns a target of t's pool that has not refused lately, or nil.
+func (fl *flows) another(t *target) *target {
+	pool := fl.sh.eng.director.Snapshot().Pool(t.backend.Pool)
+	if pool == nil {
+		return nil
+	}
+	b := pool.Pick(0, fl.lately(pool))
+	if b == nil {
+		return nil
+	}
+	b.Release()
+	return fl.targetOf(b)
+}
+
+// bindAddress binds fd to an address and leaves the port to connect(2).
+func (fl *flows) bindAddress(fd int, a netip.Addr) syscall.Errno {
+	fl.sh.target.setIP(netip.AddrPortFrom(a, 0))
+	return sysBind(fd, &fl.sh.target)
+}

@@ -1,0 +1,134 @@
+package engine
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"awe4lb/config"
+
+	"golang.org/x/sys/unix"
+)
+
+// Transparent flows send with their client's address, so a backend's answers are addressed to the client. They come back to
+// this host only by the backends' routes, and to the flow's socket only by a rule of ours: docs/udp-transparent.md. Both
+// halves of what can be checked here are checked before a datagram is lost.
+
+// checkTransparent makes sure that a transparent frontend has the capability and the rules it needs, for each family of its
+// backends.
+func checkTransparent(cfg *config.Config, f *config.Frontend) error {
+	v4, v6 := families(cfg, f)
+	for _, family := range []struct {
+		wanted, v4 bool
+		number     int
+		flag, any  string
+	}{{v4, true, unix.AF_INET, "", "0.0.0.0/0"}, {v6, false, unix.AF_INET6, "-6 ", "::/0"}} {
+		if !family.wanted {
+			continue
+		}
+		fd, errno := sysSocket(family.number, unix.SOCK_DGRAM)
+		if errno != 0 {
+			return os.NewSyscallError("socket", errno)
+		}
+		errno = setTransparent(fd, family.v4)
+		_ = unix.Close(fd)
+		if errno == syscall.EPERM {
+			return errors.New("needs CAP_NET_ADMIN to send with the clients' addresses (run as root, or setcap cap_net_admin+ep, or " +
+				"AmbientCapabilities=CAP_NET_ADMIN in the unit; with engine.user it has to be in the configuration from the start)")
+		}
+		if errno != 0 {
+			return os.NewSyscallError("setsockopt IP_TRANSPARENT", errno)
+		}
+		if ok, err := hasDivert(family.number); err != nil {
+			return fmt.Errorf("read the routing rules: %w", err)
+		} else if !ok {
+			return fmt.Errorf("the host does not bring the backends' answers to us: no rule leads to a table with a local route for %s "+
+				"(ip %sroute add local default dev lo table 100; ip %srule add iif INTERFACE ipproto udp sport PORT lookup 100; "+
+				"see docs/udp-transparent.md)", family.any, family.flag, family.flag)
+		}
+	}
+	return nil
+}
+
+// families returns which families the backends of f are of.
+func families(cfg *config.Config, f *config.Frontend) (v4, v6 bool) {
+	names := []string{f.Pool}
+	for _, r := range f.Routes {
+		names = append(names, r.Pool)
+	}
+	for _, name := range names {
+		if p := cfg.Pool(name); p != nil {
+			for _, b := range p.Backends {
+				v4 = v4 || b.Address.IP.Addr().Is4()
+				v6 = v6 || b.Address.IP.Addr().Is6()
+			}
+		}
+	}
+	return v4, v6
+}
+
+// hasDivert reports whether a routing rule of a family leads to a table whose default route is local.
+func hasDivert(family int) (bool, error) {
+	local := map[uint32]bool{}
+	err := dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, family, func(h []byte, attributes func(kind uint16) []byte) {
+		// struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
+		if h[1] == 0 && h[7] == unix.RTN_LOCAL {
+			local[tableOf(uint32(h[4]), attributes(unix.RTA_TABLE))] = true
+		}
+	})
+	if err != nil {
+		return false, err
+	}
+	found := false
+	err = dump(unix.RTM_GETRULE, unix.RTM_NEWRULE, family, func(h []byte, attributes func(kind uint16) []byte) {
+		// struct fib_rule_hdr has the same shape.
+		found = found || local[tableOf(uint32(h[4]), attributes(unix.FRA_TABLE))]
+	})
+	return found, err
+}
+
+// tableOf returns the number of a routing table, which is in an attribute where it does not fit the header.
+func tableOf(header uint32, attribute []byte) uint32 {
+	if len(attribute) >= 4 {
+		return binary.NativeEndian.Uint32(attribute)
+	}
+	return header
+}
+
+// headerBytes is the length of struct rtmsg and of struct fib_rule_hdr.
+const headerBytes = 12
+
+// dump asks the kernel for everything of a kind and calls each with every message's header and a way to its attributes.
+func dump(ask, want, family int, each func(header []byte, attributes func(kind uint16) []byte)) error {
+	answer, err := syscall.NetlinkRIB(ask, family)
+	if err != nil {
+		return err
+	}
+	messages, err := syscall.ParseNetlinkMessage(answer)
+	if err != nil {
+		return err
+	}
+	for _, m := range messages {
+		if int(m.Header.Type) == want && len(m.Data) >= headerBytes {
+			each(m.Data[:headerBytes], func(kind uint16) []byte { return attribute(m.Data[headerBytes:], kind) })
+		}
+	}
+	return nil
+}
+
+// attribute returns the value of the first netlink attribute of a kind, or nil.
+func attribute(b []byte, kind uint16) []byte {
+	for len(b) >= 4 {
+		length := int(binary.NativeEndian.Uint16(b))
+		if length < 4 || length > len(b) {
+			return nil
+		}
+		if binary.NativeEndian.Uint16(b[2:])&^unix.NLA_F_NESTED == kind {
+			return b[4:length]
+		}
+		b = b[min((length+3)&^3, len(b)):]
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+
+	"awe4lb/config"
+
+	"golang.org/x/sys/unix"
+)
+
+// openDatagrams binds a UDP socket for each shard. Nothing is received until they are on their loops, but what comes waits
+// in their queues. overlaps is as for openBinding.
+func openDatagrams(a config.Address, f *config.Frontend, shards int, overlaps bool) (*binding, error) {
+	b := &binding{address: a, local: a, udp: true}
+	if a.IP.Port() != 0 && !overlaps {
+		probe, err := bindSocket(a, unix.SOCK_DGRAM, false)
+		if err != nil {
+			return nil, err
+		}
+		_ = unix.Close(probe)
+	}
+	for range shards {
+		fd, err := bindSocket(b.local, unix.SOCK_DGRAM, true)
+		if err == nil {
+			b.fds = append(b.fds, fd)
+			if b.local, err = localAddress(fd); err == nil {
+				err = tuneDatagrams(fd, b.local, f)
+			}
+		}
+		if err != nil {
+			b.close()
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// tuneDatagrams sets the options of a UDP listener; it works on a live one too.
+func tuneDatagrams(fd int, local config.Address, f *config.Frontend) error {
+	setReceiveBuffer(fd, int(f.UDP.ReceiveBuffer))
+	errno := sysSetInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, boolInt(f.UDP.GRO))
+	if errno != 0 && f.UDP.GRO {
+		return os.NewSyscallError("setsockopt UDP_GRO", errno)
+	}
+	if !local.IP.Addr().IsUnspecified() {
+		return nil
+	}
+	if local.IP.Addr().Is4() {
+		errno = sysSetInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+	} else {
+		errno = sysSetInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+	}
+	if errno != 0 {
+		return os.NewSyscallError("setsockopt PKTINFO", errno)
+	}
+	return nil
+}
+
+// checkReceiveBuffer tells the operator when the kernel gives a listener less room than the configuration asks for.
+func (e *Engine) checkReceiveBuffer(b *bound) {
+	asked := int(b.front.Config.UDP.ReceiveBuffer)
+	// The kernel doubles what was asked for, to have room for its own.
+	got, err := unix.GetsockoptInt(b.fds[0], unix.SOL_SOCKET, unix.SO_RCVBUF)
+	if err == nil && got/2 < asked {
+		e.log.Warn("udp.receive_buffer is more than the system allows: sysctl net.core.rmem_max", "frontend", b.front.Config.Name,
+			"asked", asked, "got", got/2)
+	}
+}
+
+// checkDatagrams makes sure that this host can do what the UDP frontends ask for.
+func checkDatagrams(cfg *config.Config) error {
+	for _, f := range cfg.Frontends {
+		if !f.IsUDP() {
+			continue
+		}
+		for _, p := range f.UDP.SharedSource {
+			if err := checkShared(p); err != nil {
+				return fmt.Errorf("frontends.%s.udp.shared_source: %s is not local to this host: %w (ip route add local %s dev lo)", f.Name, p, err, p)
+			}
+		}
+		if f.UDP.Transparent {
+			if err := checkTransparent(cfg, f); err != nil {
+				return fmt.Errorf("frontends.%s.udp.transparent: %w", f.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// checkShared makes sure that the prefix of a shared_source is local to this host.
+func checkShared(p netip.Prefix) error {
+	b := p.Addr().As16()
+	b[15] |= 1
+	a := netip.AddrFrom16(b).Unmap()
+	fd, err := bindSocket(config.Address{IP: netip.AddrPortFrom(a, 0)}, unix.SOCK_DGRAM, false)
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return err
+}
