@@ -210,10 +210,10 @@ func (s *sharedSocket) failed() {
 		}
 		fl.quotes.reset()
 		lost := uint64(0)
-		if fl.whole(f, &e) {
+		if fl.lately.has(f.number, e.payload) {
 			fl.quotes.add(e.payload)
 		} else {
-			lost = 1
+			lost = f.lostAtOnce(&e)
 		}
 		fl.refused(f, e.errno, 1, lost)
 	}

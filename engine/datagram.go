@@ -228,13 +228,16 @@ func (fl *flows) forward(f *flow, slots []slot) {
 		var errno syscall.Errno
 		fd := fl.toBackend(f)
 		t := fl.targets[f.target]
-		train := front.config.UDP.GSO && f.flags&noTrainUp == 0
-		slots, done, errno = fl.send(fd, fl.in, slots, &train, front.stats, ToBackend)
-		if !train && front.config.UDP.GSO {
+		d := destination{fd: fd, direction: ToBackend, st: front.stats, recall: f.number, v4: t.v4}
+		// A backend that has not answered may not be there, and what it refuses can be saved only one by one.
+		d.train = front.config.UDP.GSO && f.flags&noTrainUp == 0 && f.answered > 0
+		hoped := d.train
+		slots, done, errno = fl.send(&d, fl.in, slots)
+		if hoped && !d.train {
 			f.flags |= noTrainUp
 		}
 		if done.datagrams > 0 {
-			f.lastSize = done.last
+			f.lastCount = done.last
 		}
 		fl.count(f, t, ToBackend, done)
 		if errno == 0 {

@@ -104,6 +104,8 @@ func TestClientsAreNeverCrossed(t *testing.T) {
 				}
 				if !ok {
 					t.Errorf("client %d.%d was not served", s, i)
+					c.Close()
+					return
 				}
 				c.Close()
 			}

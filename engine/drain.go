@@ -55,8 +55,11 @@ func (sh *shard) listen(wanted map[bindKey]*bound) {
 
 // prune forgets the counters of what is no longer configured and no longer in use.
 func (sh *shard) prune(snap *balancer.Snapshot) {
+	if sh.flows != nil {
+		sh.flows.prune()
+	}
 	for name, f := range sh.frontends {
-		if snap.Frontend(name) == nil && f.open() == 0 {
+		if snap.Frontend(name) == nil && f.open() == 0 && !(sh.flows != nil && sh.flows.counts(name)) {
 			delete(sh.frontends, name)
 		}
 	}
@@ -69,9 +72,6 @@ func (sh *shard) prune(snap *balancer.Snapshot) {
 		if b.Active() == 0 && !snap.Has(b) {
 			delete(sh.backends, b)
 		}
-	}
-	if sh.flows != nil {
-		sh.flows.prune()
 	}
 }
 

@@ -47,8 +47,8 @@ type flow struct {
 	answered  uint32    // datagrams of this backend
 	datagrams [2]uint64 // by ToClient and ToBackend, as sent
 	bytes     [2]uint64
-	lastSize  uint16 // of the last datagram sent to the backend
-	attempts  uint8  // backends so far
+	lastCount uint8 // datagrams of the last call that sent some to the backend
+	attempts  uint8 // backends so far
 	state     flowState
 	flags     flowFlags
 

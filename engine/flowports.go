@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"strconv"
@@ -11,9 +12,28 @@ import (
 // Owned by the shard's goroutine.
 type flowSource struct {
 	address netip.Addr    // the unspecified address: the system chooses by route
-	first   int           // where among the shard's ports counting begins
+	first   int           // where among the shard's ports counting begins, and
+	step    int           // how far it goes on: see scatter
 	shared  *sharedSocket // AnyIP; nil where each flow has a socket and a port
 	leases  leases        // of the ports, or of the addresses
+}
+
+// scatter returns a beginning and a step for going through count ports, each once: another balancer on this host may hold
+// thousands, and where both went through them in order one would find a long row of ports taken.
+func scatter(count int) (first, step int) {
+	if count < 2 {
+		return 0, 1
+	}
+	for step = 1 + rand.IntN(count); gcd(step, count) != 1; step = 1 + rand.IntN(count) {
+	}
+	return rand.IntN(count), step
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
 }
 
 // leases gives out numbers below limit, the longest unused first. A number that a flow gave back while an answer may still

@@ -55,6 +55,7 @@ type flows struct {
 	o       outgoing
 	errors  errorQueue
 	quotes  quotes
+	lately  sentLately
 }
 
 const (
@@ -110,7 +111,7 @@ type target struct {
 	// Mode datagram without replies: see sendonly.go.
 	direct     int32          // the socket; -1 none
 	noTrain    bool           // the path refuses UDP_SEGMENT
-	lastSize   uint16         // of the last datagram sent
+	lastCount  uint8          // datagrams of the last call that sent some
 	lastFront  *FrontendStats // whose it was
 	epoch      uint64         // scratch of one batch
 	head, tail uint16
@@ -120,7 +121,7 @@ func newFlows(sh *shard) *flows {
 	fl := &flows{sh: sh, armed: math.MaxInt64, fronts: make([]*front, 1), targets: make([]*target, 1), listeners: make([]*datagramListener, 1),
 		byName: map[string]*front{}, byBackend: map[*balancer.Backend]*target{}, bySource: map[netip.Addr]uint16{},
 		refusals: map[uint32][]*balancer.Backend{}, credit: creditMax, creditAt: sh.loop.Now(),
-		in: newBatch(inBatch, true), out: newBatch(outBatch, false), slots: make([]slot, 0, inBatch)}
+		lately: newSentLately(), in: newBatch(inBatch, true), out: newBatch(outBatch, false), slots: make([]slot, 0, inBatch)}
 	fl.table.init()
 	fl.wheel.flows = &fl.table
 	fl.timer.Handle(fl)
@@ -329,6 +330,9 @@ func (fl *flows) prune() {
 		}
 	}
 }
+
+// counts reports whether a listener or a flow still counts for the frontend of that name.
+func (fl *flows) counts(name string) bool { return fl.byName[name] != nil }
 
 // New flows may take half of a shard's time while clients queue, and creditMax at once: a flow costs a socket, ten times
 // what a datagram of a live flow costs, and in a flood the live ones shall still be served. While nobody queues there is

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"encoding/binary"
-	"math/rand/v2"
 	"net/netip"
 	"syscall"
 	"unsafe"
@@ -16,12 +15,8 @@ import (
 func (fl *flows) sourceOf(a netip.Addr) uint16 {
 	n, ok := fl.bySource[a]
 	if !ok {
-		// Two balancers on one host shall not run into each other at every port: they begin anywhere.
-		count := fl.portCount()
-		s := &flowSource{address: a, leases: leases{limit: uint32(count)}}
-		if count > 0 {
-			s.first = rand.IntN(count)
-		}
+		s := &flowSource{address: a, leases: leases{limit: uint32(fl.portCount())}}
+		s.first, s.step = scatter(fl.portCount())
 		n = fl.addSource(s)
 		fl.bySource[a] = n
 	}
@@ -41,7 +36,7 @@ func (fl *flows) portCount() int {
 
 // port returns the local port that a lease of s stands for.
 func (fl *flows) port(s *flowSource, lease uint32) uint16 {
-	i := (s.first + int(lease)) % fl.portCount()
+	i := (s.first + int(lease)*s.step) % fl.portCount()
 	return fl.sh.eng.ports[i*len(fl.sh.eng.shards)+fl.sh.number]
 }
 

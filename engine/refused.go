@@ -12,7 +12,7 @@ import (
 
 // When a backend is not there, its host or a router answers with ICMP: port unreachable, host unreachable. Sockets of
 // flows ask for these errors (IP_RECVERR), because they bring the beginning of the datagram that was lost along: what is
-// surely whole is sent again, to another backend, and the client notices nothing.
+// surely whole (sentLately) is sent again, to another backend, and the client notices nothing.
 
 // icmpError is one entry of a socket's error queue.
 type icmpError struct {
@@ -113,10 +113,10 @@ func (fl *flows) failed(f *flow, errno syscall.Errno) bool {
 		}
 		errno = e.errno
 		failures++
-		if fl.whole(f, &e) {
+		if fl.lately.has(f.number, e.payload) {
 			fl.quotes.add(e.payload)
 		} else {
-			lost++
+			lost += f.lostAtOnce(&e)
 		}
 	}
 	if failures == 0 {
@@ -128,11 +128,9 @@ func (fl *flows) failed(f *flow, errno syscall.Errno) bool {
 	return fl.refused(f, errno, failures, lost)
 }
 
-// whole reports whether an error brought the whole datagram back. The kernel does not say how long it was, so only one as
-// long as the last that was sent is surely whole.
-func (fl *flows) whole(f *flow, e *icmpError) bool {
-	return len(e.payload) > 0 && len(e.payload) == int(f.lastSize)
-}
+// lostAtOnce returns how many datagrams an error that did not bring them back is about: on this host a train comes back as
+// one.
+func (f *flow) lostAtOnce(e *icmpError) uint64 { return max(uint64(f.lastCount), 1) }
 
 // refused reacts to errors that say that f's backend is not there; fl.quotes has the datagrams that came back whole, lost is
 // the number of others. It reports whether f lives on.
@@ -183,7 +181,7 @@ func (fl *flows) rebalance(f *flow, reason Reason) {
 		fl.sh.stats.FlowRetries++
 		drop := DropNoBackend
 		if pool := front.route(fl.sh, key.clientIP()); pool != nil {
-			if to := pool.Pick(balancer.ClientKey(key.clientIP()), fl.lately(pool)); to != nil {
+			if to := pool.Pick(balancer.ClientKey(key.clientIP()), fl.refusedOf(pool)); to != nil {
 				key.target = fl.targetOf(to).number
 				hash := fl.table.hash(&key)
 				if number := fl.table.find(&key, hash); number != 0 {
@@ -209,8 +207,10 @@ func (fl *flows) sendAgain(f *flow, payload []byte) {
 		fl.drop(st, ToBackend, DropRefused, 1)
 		return
 	}
-	f.lastSize = uint16(len(payload))
-	fl.count(f, fl.targets[f.target], ToBackend, sent{1, uint64(len(payload)), uint16(len(payload))})
+	t := fl.targets[f.target]
+	f.lastCount = 1
+	fl.lately.note(f.number, payload, t.v4)
+	fl.count(f, t, ToBackend, sent{1, uint64(len(payload)), 1})
 }
 
 // forgive forgets the backends that have refused f.

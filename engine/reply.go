@@ -106,9 +106,10 @@ func (fl *flows) answer(f *flow, b *batch, slots []slot) bool {
 	}
 	if len(good) > 0 {
 		fl.toClient(f)
-		train := u.GSO && f.flags&noTrainDown == 0
-		_, done, _ := fl.send(fl.listeners[f.key.listener].fd, b, good, &train, front.stats, ToClient)
-		if !train && u.GSO {
+		d := destination{fd: fl.listeners[f.key.listener].fd, direction: ToClient, st: front.stats, train: u.GSO && f.flags&noTrainDown == 0}
+		hoped := d.train
+		_, done, _ := fl.send(&d, b, good)
+		if hoped && !d.train {
 			f.flags |= noTrainDown
 		}
 		fl.count(f, fl.targets[f.target], ToClient, done)

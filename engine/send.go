@@ -21,23 +21,32 @@ func (s slot) shape(b *batch) (datagrams, bytes int) {
 // sent is what a send has done.
 type sent struct {
 	datagrams, bytes uint64
-	last             uint16 // bytes of the last datagram
+	last             uint8 // datagrams of the last call that sent some
 }
 
-func (s *sent) add(datagrams, bytes, last int) {
+func (s *sent) add(datagrams, bytes int) {
 	s.datagrams += uint64(datagrams)
 	s.bytes += uint64(bytes)
-	s.last = uint16(last)
+	s.last = uint8(datagrams)
 }
 
-// send sends slots of b on fd, where fl.o says, in order. Datagrams of one size that follow each other leave by one call
-// while train holds; when the kernel or the path refuses that, train becomes false and they leave one by one. What cannot
-// be sent is dropped and counted. Towards a backend a call may return the error of an earlier datagram and send nothing:
-// send stops with that error and the slots that are left.
-func (fl *flows) send(fd int, b *batch, slots []slot, train *bool, st *FrontendStats, direction int) (rest []slot, done sent, errno syscall.Errno) {
+// destination is where send sends to.
+type destination struct {
+	fd        int
+	direction int
+	st        *FrontendStats
+	train     bool   // equal datagrams may leave together; send sets it to false when the kernel or the path refuses that
+	recall    uint32 // number under which single datagrams are noted in flows.lately; 0 not at all
+	v4        bool   // the backend's family, for recall
+}
+
+// send sends slots of b to d, where fl.o says, in order. Datagrams of one size that follow each other leave by one call while
+// d.train holds. What cannot be sent is dropped and counted. Towards a backend a call may return the error of an earlier
+// datagram and send nothing: send stops with that error and the slots that are left.
+func (fl *flows) send(d *destination, b *batch, slots []slot) (rest []slot, done sent, errno syscall.Errno) {
 	for len(slots) > 0 {
 		n, datagrams, segment, bytes := 1, 1, 0, 0
-		if *train {
+		if d.train {
 			n, datagrams, segment, bytes = fl.couple(b, slots)
 		} else {
 			datagrams, segment = slots[0].shape(b)
@@ -45,15 +54,17 @@ func (fl *flows) send(fd int, b *batch, slots []slot, train *bool, st *FrontendS
 		}
 		switch {
 		case datagrams == 1:
-			errno = fl.o.one(fd, b.data(int(slots[0].i)))
-		case *train:
-			errno = fl.o.train(fd, n, segment)
+			if errno = fl.o.one(d.fd, b.data(int(slots[0].i))); errno == 0 && d.recall != 0 {
+				fl.lately.note(d.recall, b.data(int(slots[0].i)), d.v4)
+			}
+		case d.train:
+			errno = fl.o.train(d.fd, n, segment)
 			if refusesTrains(errno) {
-				*train = false
+				d.train = false
 				continue
 			}
 		default:
-			errno = fl.cutUp(fd, b.data(int(slots[0].i)), segment, &done, st, direction)
+			errno = fl.cutUp(d, b.data(int(slots[0].i)), segment, &done)
 			if errno == 0 {
 				slots = slots[1:]
 				continue
@@ -61,11 +72,11 @@ func (fl *flows) send(fd int, b *batch, slots []slot, train *bool, st *FrontendS
 		}
 		switch {
 		case errno == 0:
-			done.add(datagrams, bytes, bytes-(datagrams-1)*segment)
-		case direction == ToBackend && mayBePending(errno):
+			done.add(datagrams, bytes)
+		case d.direction == ToBackend && mayBePending(errno):
 			return slots, done, errno
 		default:
-			fl.drop(st, direction, dropReason(errno), uint64(datagrams))
+			fl.drop(d.st, d.direction, dropReason(errno), uint64(datagrams))
 		}
 		slots = slots[n:]
 	}
@@ -100,18 +111,21 @@ func (fl *flows) couple(b *batch, slots []slot) (n, datagrams, segment, bytes in
 
 // cutUp sends the datagrams that share a slot one by one. It stops at an error of an earlier datagram before any of them
 // was sent, and drops the rest at a later one: what was sent must not be sent again.
-func (fl *flows) cutUp(fd int, data []byte, segment int, done *sent, st *FrontendStats, direction int) syscall.Errno {
+func (fl *flows) cutUp(d *destination, data []byte, segment int, done *sent) syscall.Errno {
 	for first := true; len(data) > 0; first = false {
-		d := data[:min(segment, len(data))]
-		switch errno := fl.o.one(fd, d); {
+		one := data[:min(segment, len(data))]
+		switch errno := fl.o.one(d.fd, one); {
 		case errno == 0:
-			done.add(1, len(d), len(d))
-		case first && direction == ToBackend && mayBePending(errno):
+			done.add(1, len(one))
+			if d.recall != 0 {
+				fl.lately.note(d.recall, one, d.v4)
+			}
+		case first && d.direction == ToBackend && mayBePending(errno):
 			return errno
 		default:
-			fl.drop(st, direction, dropReason(errno), 1)
+			fl.drop(d.st, d.direction, dropReason(errno), 1)
 		}
-		data = data[len(d):]
+		data = data[len(one):]
 	}
 	return 0
 }

@@ -55,9 +55,10 @@ func (l *datagramListener) sendTo(t *target, slots []slot) {
 			return
 		}
 		fl.o.connected()
-		train := l.front.config.UDP.GSO && !t.noTrain
-		rest, done, errno := fl.send(int(t.direct), fl.in, slots, &train, st, ToBackend)
-		t.noTrain = t.noTrain || l.front.config.UDP.GSO && !train
+		d := destination{fd: int(t.direct), direction: ToBackend, st: st, train: l.front.config.UDP.GSO && !t.noTrain, recall: t.recall(), v4: t.v4}
+		hoped := d.train
+		rest, done, errno := fl.send(&d, fl.in, slots)
+		t.noTrain = t.noTrain || hoped && !d.train
 		t.countDirect(st, done)
 		if errno == 0 {
 			return
@@ -74,7 +75,7 @@ func (t *target) countDirect(st *FrontendStats, done sent) {
 	if done.datagrams == 0 {
 		return
 	}
-	t.lastSize, t.lastFront = done.last, st
+	t.lastCount, t.lastFront = done.last, st
 	st.Datagrams[ToBackend] += done.datagrams
 	st.Bytes[ToBackend] += done.bytes
 	t.stats.Datagrams[ToBackend] += done.datagrams
@@ -137,30 +138,38 @@ func (t *target) fetchErrors() {
 			return
 		}
 		if !mayBePending(e.errno) {
-			fl.dropDirect(t, dropReason(e.errno))
+			fl.dropDirect(t, dropReason(e.errno), 1)
 			continue
 		}
 		t.noteRefused(e.errno, 1)
+		if !fl.lately.has(t.recall(), e.payload) {
+			fl.dropDirect(t, DropRefused, max(uint64(t.lastCount), 1))
+			continue
+		}
 		next := fl.another(t)
-		if next == nil || len(e.payload) == 0 || len(e.payload) != int(t.lastSize) || fl.openDirect(next) != kept {
-			fl.dropDirect(t, DropRefused)
+		if next == nil || fl.openDirect(next) != kept {
+			fl.dropDirect(t, DropRefused, 1)
 			continue
 		}
 		fl.sh.stats.FlowRetries++
 		fl.o.connected()
 		if errno := fl.o.one(int(next.direct), e.payload); errno != 0 {
-			fl.dropDirect(t, DropRefused)
+			fl.dropDirect(t, DropRefused, 1)
 			continue
 		}
-		next.countDirect(t.lastFront, sent{1, uint64(len(e.payload)), uint16(len(e.payload))})
+		fl.lately.note(next.recall(), e.payload, next.v4)
+		next.countDirect(t.lastFront, sent{1, uint64(len(e.payload)), 1})
 	}
 }
 
-func (fl *flows) dropDirect(t *target, reason DropReason) {
+func (fl *flows) dropDirect(t *target, reason DropReason, datagrams uint64) {
 	if t.lastFront != nil {
-		fl.drop(t.lastFront, ToBackend, reason, 1)
+		fl.drop(t.lastFront, ToBackend, reason, datagrams)
 	}
 }
+
+// recall is the number under which t's datagrams are noted in flows.lately: flows have numbers of their own.
+func (t *target) recall() uint32 { return ^t.number }
 
 // noteRefused counts errors that say that t is not there.
 func (t *target) noteRefused(errno syscall.Errno, n uint64) {
@@ -172,8 +181,8 @@ func (t *target) noteRefused(errno syscall.Errno, n uint64) {
 // with nobody there, a datagram must not go round and round.
 const refusedLately = 1e9 >> tickBits
 
-// lately returns the backends of a pool that have refused lately.
-func (fl *flows) lately(pool *balancer.Pool) []*balancer.Backend {
+// refusedOf returns the backends of a pool that have refused lately.
+func (fl *flows) refusedOf(pool *balancer.Pool) []*balancer.Backend {
 	var tried []*balancer.Backend
 	for _, m := range pool.Members {
 		if t := fl.byBackend[m.Backend]; t != nil && t.refusedAt > 0 && fl.now-t.refusedAt < refusedLately {
@@ -189,7 +198,7 @@ func (fl *flows) another(t *target) *target {
 	if pool == nil {
 		return nil
 	}
-	b := pool.Pick(0, fl.lately(pool))
+	b := pool.Pick(0, fl.refusedOf(pool))
 	if b == nil {
 		return nil
 	}

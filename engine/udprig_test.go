@@ -34,7 +34,17 @@ func asUDP(edit func(*config.Config)) func(*config.Config) {
 // udpClient is a client of a rig with a socket of its own.
 type udpClient struct {
 	t testing.TB
+	r *rig
 	*net.UDPConn
+}
+
+// counted says what has become of datagrams, for the message when one is missing.
+func (c *udpClient) counted() string {
+	text := ""
+	for name, f := range c.r.e.Stats().Frontends {
+		text += fmt.Sprintf("frontend %s: %d flows, ended %v, datagrams %v, dropped %v; ", name, f.Accepted, f.Ended, f.Datagrams, f.Dropped)
+	}
+	return text
 }
 
 // client opens a socket on 127.0.0.1 that talks to the rig's first frontend.
@@ -47,9 +57,9 @@ func (r *rig) clientTo(address string) *udpClient {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	_ = c.(*net.UDPConn).SetReadBuffer(4 << 20)
-	return &udpClient{r.t, c.(*net.UDPConn)}
+	return &udpClient{r.t, r, c.(*net.UDPConn)}
 }
 
 func (c *udpClient) say(data string) {
@@ -65,7 +75,7 @@ func (c *udpClient) hear() string {
 	b := make([]byte, 1<<16)
 	n, err := c.Read(b)
 	if err != nil {
-		c.t.Fatal(err)
+		c.t.Fatalf("%v; %s", err, c.counted())
 	}
 	return string(b[:n])
 }
@@ -107,4 +117,13 @@ func (r *rig) wantDropped(direction int, reason DropReason, want uint64) {
 	if got != want {
 		r.t.Fatalf("%d dropped for %v; want %d", got, reason, want)
 	}
+}
+
+// tryListen binds a UDP port if it is free.
+func tryListen(address string) (string, func(), error) {
+	c, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return "", nil, err
+	}
+	return c.LocalAddr().String(), func() { c.Close() }, nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"syscall"
 
 	"awe4lb/config"
 
@@ -14,20 +15,23 @@ import (
 // in their queues. overlaps is as for openBinding.
 func openDatagrams(a config.Address, f *config.Frontend, shards int, overlaps bool) (*binding, error) {
 	b := &binding{address: a, local: a, udp: true}
-	if a.IP.Port() != 0 && !overlaps {
-		probe, err := bindSocket(a, unix.SOCK_DGRAM, false)
-		if err != nil {
-			return nil, err
-		}
-		_ = unix.Close(probe)
-	}
-	for range shards {
-		fd, err := bindSocket(b.local, unix.SOCK_DGRAM, true)
+	for i := range shards {
+		// With SO_REUSEPORT the kernel would let us share the port with another process of the same user, even choose such a
+		// port for 0, and each would get half of the clients. So the first socket binds without it, which fails when anybody is
+		// there, and only then lets the others in.
+		alone := i == 0 && !overlaps
+		fd, err := bindSocket(b.local, unix.SOCK_DGRAM, !alone)
 		if err == nil {
 			b.fds = append(b.fds, fd)
-			if b.local, err = localAddress(fd); err == nil {
-				err = tuneDatagrams(fd, b.local, f)
+			if alone {
+				err = os.NewSyscallError("setsockopt SO_REUSEPORT", errOf(sysSetInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)))
 			}
+		}
+		if err == nil {
+			b.local, err = localAddress(fd)
+		}
+		if err == nil {
+			err = tuneDatagrams(fd, b.local, f)
 		}
 		if err != nil {
 			b.close()
@@ -35,6 +39,14 @@ func openDatagrams(a config.Address, f *config.Frontend, shards int, overlaps bo
 		}
 	}
 	return b, nil
+}
+
+// errOf returns errno as an error that is nil when there is none.
+func errOf(errno syscall.Errno) error {
+	if errno == 0 {
+		return nil
+	}
+	return errno
 }
 
 // tuneDatagrams sets the options of a UDP listener; it works on a live one too.
