@@ -70,3 +70,8 @@ func StampSeen(b []byte, port uint16) { binary.LittleEndian.PutUint16(b[6:], por
 func DatagramBody(client uint32, seq uint64, n int) []byte {
 	return Pattern(uint64(client)*17+seq*31, n)
 }
+
+// DatagramMatches says whether b is what DatagramBody returns.
+func DatagramMatches(b []byte, client uint32, seq uint64) bool {
+	return Matches(b, uint64(client)*17+seq*31)
+}
