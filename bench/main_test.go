@@ -133,6 +133,42 @@ func TestRunFromEndToEnd(t *testing.T) {
 	}
 }
 
+func TestUDPFromEndToEnd(t *testing.T) {
+	dir := t.TempDir()
+	systems, runs, flows := "direct", 4, 0
+	if _, err := exec.LookPath("/usr/sbin/nginx"); err == nil {
+		systems, runs, flows = "nginx,direct", 8, 1
+	}
+	cmd := bench(t, "run", "--quick", "--systems", systems, "--subject", "direct", "--scenarios", "udp1,udp-trains,udp-open100,udp10k-1200,udp-flows", "--rounds", "1",
+		"--window", "100ms", "--warmup", "20ms", "--idle-conns", "200", "--out", dir)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	raws, _ := filepath.Glob(filepath.Join(dir, "*.json"))
+	if len(raws) != 1 {
+		t.Fatalf("raw numbers %v; want one\n%s", raws, out)
+	}
+	text, _ := os.ReadFile(raws[0])
+	var r report.Results
+	if err := json.Unmarshal(text, &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Runs) != runs || len(r.Flows) != flows || len(r.Failures) != 0 {
+		t.Errorf("%d runs, %d lives of flows, failures %v; want %d, %d and none", len(r.Runs), len(r.Flows), r.Failures, runs, flows)
+	}
+	for _, run := range r.Runs {
+		if run.Rate <= 0 || run.Sent <= 0 || run.Errors != "" || (run.CPU > 0) != (run.System != "direct") {
+			t.Errorf("%+v", run)
+		}
+	}
+	for _, f := range r.Flows {
+		if f.Create <= 0 || f.Expire <= 0 || f.PerFlow() <= 0 || f.Overdue < 0 || f.IdleCPU < 0 {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
 func TestSoakFromEndToEnd(t *testing.T) {
 	dir := t.TempDir()
 	out, err := bench(t, "soak", "--system", "naive", "--duration", "1s", "--phase", "100ms", "--out", dir).CombinedOutput()

@@ -20,6 +20,17 @@ const (
 	Down8   = "down8"
 	Both1   = "both1"
 	Both8   = "both8"
+
+	UDP1        = "udp1"
+	UDP100      = "udp100"
+	UDP10k      = "udp10k"
+	UDP1Large   = "udp1-1200"
+	UDP100Large = "udp100-1200"
+	UDP10kLarge = "udp10k-1200"
+	UDPTrains   = "udp-trains"
+	UDPOpen100  = "udp-open100"
+	UDPOver1    = "udp-over1"
+	UDPOver100  = "udp-over100"
 )
 
 // noisySpread: when the quartiles of the rounds' ratios are further apart than this, a figure is called noisy.
