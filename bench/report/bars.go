@@ -83,8 +83,25 @@ func (b Bar) Verdict(o Outcome) string {
 	return word
 }
 
-// Bars lists the promises about TCP in the order of the table they come from.
-func Bars() []Bar {
+// bars lists the promises about what was measured, in the order of the table they come from: a run of one protocol does
+// not count the other's as not measured.
+func (r *Results) bars() []Bar {
+	var out []Bar
+	udp, tcp := len(r.Flows) > 0, len(r.Memory)+len(r.Stalls)+len(r.Syscalls)+len(r.Verified) > 0
+	for _, s := range r.Scenarios {
+		udp = udp || s.Unit == PerRoundTrip
+		tcp = tcp || s.Unit != PerRoundTrip
+	}
+	if tcp {
+		out = tcpBars()
+	}
+	if udp {
+		out = append(out, udpBars()...)
+	}
+	return out
+}
+
+func tcpBars() []Bar {
 	bars := []Bar{
 		{"CPU per keep-alive request, 1 connection, vs haproxy", 1.15, 1.0, false, "", paired(Keep1, Reference, CPU, false)},
 		{"CPU per keep-alive request, 64 connections, vs haproxy", 1.0, 0.85, false, "", paired(Keep64, Reference, CPU, false)},

@@ -14,7 +14,7 @@ import (
 	"awe4lb/bench/stats"
 )
 
-// Reference is the system everything is compared with.
+// Reference is the system everything over TCP is compared with.
 const Reference = "haproxy"
 
 // Results is everything one `bench run` has found out.
@@ -211,6 +211,8 @@ var (
 	P99    Metric = func(r Run) float64 { return r.P99 }
 	P999   Metric = func(r Run) float64 { return r.P999 }
 	Switch Metric = func(r Run) float64 { return r.Switches }
+	Sent   Metric = func(r Run) float64 { return r.Sent }
+	Loss   Metric = func(r Run) float64 { return r.Loss }
 )
 
 // Measured returns the systems that took part, in order.
