@@ -37,7 +37,7 @@ func bench(t *testing.T, args ...string) *exec.Cmd {
 }
 
 func TestHelpTeaches(t *testing.T) {
-	for _, args := range [][]string{{}, {"--help"}, {"run", "--help"}, {"soak", "--help"}, {"load", "--help"}, {"load", "requests", "-h"}, {"backend", "--help"}, {"naive", "--help"}} {
+	for _, args := range [][]string{{}, {"--help"}, {"run", "--help"}, {"soak", "--help"}, {"soak-udp", "--help"}, {"load", "--help"}, {"load", "requests", "-h"}, {"backend", "--help"}, {"naive", "--help"}} {
 		out, err := bench(t, args...).Output()
 		if err != nil || !bytes.Contains(out, []byte("go run ./bench")) {
 			t.Errorf("%v: %v, want help with an example:\n%s", args, err, out)
@@ -134,6 +134,7 @@ func TestRunFromEndToEnd(t *testing.T) {
 }
 
 func TestUDPFromEndToEnd(t *testing.T) {
+	t.Parallel() // it waits most of the time, for flows to expire
 	dir := t.TempDir()
 	systems, runs, flows := "direct", 4, 0
 	if _, err := exec.LookPath("/usr/sbin/nginx"); err == nil {
@@ -179,6 +180,24 @@ func TestSoakFromEndToEnd(t *testing.T) {
 		t.Errorf("unexpected verdict:\n%s", out)
 	}
 	if pages, _ := filepath.Glob(filepath.Join(dir, "soak-*.md")); len(pages) != 1 {
+		t.Errorf("pages: %v", pages)
+	}
+}
+
+func TestSoakUDPFromEndToEnd(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("/usr/sbin/nginx"); err != nil {
+		t.Skip("nginx is not installed")
+	}
+	dir := t.TempDir()
+	out, err := bench(t, "soak-udp", "--system", "nginx", "--duration", "1s", "--phase", "500ms", "--idle-timeout", "1s", "--rate", "2000", "--out", dir).CombinedOutput()
+	if err != nil && !strings.Contains(string(out), "not so: live flows") { // a busy machine may lose some
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if !strings.Contains(string(out), "kept    all flows are gone 3s after") {
+		t.Errorf("unexpected verdict:\n%s", out)
+	}
+	if pages, _ := filepath.Glob(filepath.Join(dir, "soak-udp-*.md")); len(pages) != 1 {
 		t.Errorf("pages: %v", pages)
 	}
 }

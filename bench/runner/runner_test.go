@@ -329,3 +329,13 @@ func TestGroupsOfScenarios(t *testing.T) {
 		}
 	}
 }
+
+func TestSumOfAMetric(t *testing.T) {
+	page := "# TYPE flows gauge\nflows_total 9\nflows{frontend=\"a b\"} 3\nflows{frontend=\"c\"} 4\nother 5\n"
+	for metric, want := range map[string]int{"flows": 7, "flows_total": 9, "none": -1} {
+		got, err := sumOf(strings.NewReader(page), metric)
+		if (err != nil) != (want < 0) || err == nil && got != want {
+			t.Errorf("%s: got %d, %v; want %d", metric, got, err, want)
+		}
+	}
+}
