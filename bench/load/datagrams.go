@@ -37,15 +37,16 @@ type datagrams struct {
 	// Set once.
 	l       *loop
 	cfg     *Config
-	clients int   // of this loop
-	socks   []int // one per port
-	body    int   // bytes after the header
-	window  int   // of this loop
-	quota   int64 // Count: how many datagrams this loop sends; 0 = no limit
-	period  float64
+	clients int     // of this loop
+	socks   []int   // one per port
+	body    int     // bytes after the header
+	window  int     // of this loop
+	quota   int64   // Count: how many datagrams this loop sends; 0 = no limit
+	period  float64 // open loop: nanoseconds between intended sends; 0 = closed loop
 	offset  float64
 	run     uint32 // drawn for the whole run; loop i stamps run + i
 
+	// Owned by the loop's goroutine.
 	in      *sys.Inbox
 	out     *sys.Outbox
 	heads   [][wire.DatagramHeader]byte // of what waits in out
@@ -65,7 +66,6 @@ type datagrams struct {
 	tries   []uint8  // by client
 	seen    []uint16 // by client: the port the backend saw last
 
-	started bool
 	running bool
 	due     int64 // open loop: the next number of the schedule
 	to      int64 // open loop: no intended send after this
@@ -147,7 +147,7 @@ func (m *datagrams) enter(p phase) {
 			m.proving, m.proved = m.clients, m.clients
 		}
 	case phaseRun:
-		m.started, m.running = true, true
+		m.running = true
 		m.to = m.l.r.t0 + int64(m.cfg.Warmup) + int64(m.cfg.Duration)
 	case phaseDrain:
 		m.running = false

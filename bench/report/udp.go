@@ -13,14 +13,6 @@ import (
 // UDPReference is the system that everything over UDP is compared with: haproxy relays none.
 const UDPReference = "nginx"
 
-// referenceOf returns whom a scenario's ratios are made with.
-func referenceOf(s Scenario) string {
-	if s.Unit == PerRoundTrip {
-		return UDPReference
-	}
-	return Reference
-}
-
 // udpBars lists the promises about UDP in the order of the table they come from.
 func udpBars() []Bar {
 	bars := []Bar{
