@@ -132,7 +132,11 @@ func (p *page) bars() {
 		if o.Noise != "" {
 			steady = o.Noise
 		}
-		if b.Unit != "" {
+		switch b.Unit {
+		case "":
+		case "µs", "% of a core":
+			steady = "few repeats"
+		default:
 			steady = "counted"
 		}
 		verdict := b.Verdict(o)
