@@ -81,15 +81,15 @@ func (m *datagrams) take(sock, i int, now int64, measuring bool) {
 		return
 	}
 	switch {
+	case !m.in.From(i).Same(&m.l.r.target):
+		m.l.r.fail(ErrElsewhere, 1)
+		return
 	case !ours, m.in.Truncated(i), len(b) != m.cfg.DatagramBytes, h.Seq >= m.next && h.Run == m.run,
 		!wire.DatagramMatches(b[wire.DatagramHeader:], h.Client, h.Seq):
 		m.l.r.fail(ErrMismatch, 1)
 		return
 	case h.Run != m.run, m.clientAt(sock, m.in.To(i)) != int(h.Client):
 		m.l.r.fail(ErrCrossed, 1)
-		return
-	case !m.in.From(i).Same(&m.l.r.target):
-		m.l.r.fail(ErrElsewhere, 1)
 		return
 	case m.next-h.Seq > datagramRing:
 		m.l.datagrams.Late++ // its fate was settled and forgotten

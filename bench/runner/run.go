@@ -180,7 +180,7 @@ func newEnv(o Options) (*env, error) {
 		return nil, err
 	}
 	e := &env{o: o, root: root, dir: dir, self: self, openFiles: limit, procs: procs, instances: map[besideKey]*instance{},
-		nextPort: 21000 + os.Getpid()%9000} // two runs at once should not race for ports
+		nextPort: 21000 + os.Getpid()*101%9000} // two runs at once, whose numbers may be neighbours, should not race for ports
 	e.o.maxFlows = max(1, min(manyClients, int(limit)-1000))
 	commit, dirty := Commit(root)
 	e.res = &report.Results{
