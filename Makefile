@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check lint unit race fuzz e2e deps bench bench-quick soak clean
+.PHONY: help run build test check lint unit race fuzz e2e deps bench bench-quick soak soak-udp clean
 
 help: ## list the targets
 	@echo 'awe4lb: make TARGET'
@@ -51,7 +51,7 @@ e2e: ## real software through the balancer: nginx, curl, wrk, redis, PostgreSQL,
 deps: ## install what e2e and bench need (Debian packages, by apt-get as root)
 	./internal/e2e/deps.sh
 
-bench: ## measure beside haproxy, nginx and a naive proxy; under 15 minutes; writes bench/results
+bench: ## measure TCP and UDP beside haproxy, nginx and a naive proxy; under 15 minutes; writes bench/results
 	$(GO) run ./bench run --install
 
 bench-quick: ## the same, under 2 minutes
@@ -59,6 +59,9 @@ bench-quick: ## the same, under 2 minutes
 
 soak: ## ten minutes of everything at once; fails when memory or descriptors grow
 	$(GO) run ./bench soak
+
+soak-udp: ## five minutes of strangers in the UDP flow table; fails when memory, live flows or expiry suffer
+	$(GO) run ./bench soak-udp
 
 clean: ## remove what was built
 	rm -rf bin

@@ -18,7 +18,8 @@ bench backend: what stands behind the proxies, until Ctrl-C.
   go run ./bench backend --http 127.0.0.1:9001 --bulk 127.0.0.1:9002
 
 The HTTP server answers GET / with a body of 13 bytes, GET /bytes/N with N bytes, and GET /counters with what
-it has done. The bulk server swallows and gives pattern (see bench/wire). The echo sends back what comes.
+it has done. The bulk server swallows and gives pattern (see bench/wire). The echoes send back what comes; the UDP
+echo only counts a datagram of the generator that asks for no reply.
 Try it:  curl -v http://127.0.0.1:9001/   and   curl http://127.0.0.1:9001/counters
 `
 
@@ -31,13 +32,14 @@ func runBackend(ctx context.Context, args []string) error {
 	})
 	fs.StringVar(&cfg.Bulk, "bulk", "", "`ADDRESS` of the bulk server")
 	fs.StringVar(&cfg.Echo, "echo", "", "`ADDRESS` of the echo")
+	fs.StringVar(&cfg.UDP, "udp", "", "`ADDRESS` of the UDP echo")
 	fs.IntVar(&cfg.Threads, "threads", 1, "event loops")
 	fs.IntVar(&cfg.Backlog, "backlog", 4096, "of the listeners")
 	if err := parse(fs, args); err != nil {
 		return err
 	}
-	if len(cfg.HTTP) == 0 && cfg.Bulk == "" && cfg.Echo == "" {
-		return usagef("want at least one of --http, --bulk and --echo")
+	if len(cfg.HTTP) == 0 && cfg.Bulk == "" && cfg.Echo == "" && cfg.UDP == "" {
+		return usagef("want at least one of --http, --bulk, --echo and --udp")
 	}
 	if _, err := sys.RaiseOpenFiles(); err != nil {
 		return err
@@ -48,7 +50,7 @@ func runBackend(ctx context.Context, args []string) error {
 		return err
 	}
 	defer s.Stop()
-	fmt.Printf("HTTP %v  bulk %s  echo %s\nCtrl-C ends it.\n", s.HTTP, s.Bulk, s.Echo)
+	fmt.Printf("HTTP %v  bulk %s  echo %s  UDP echo %s\nCtrl-C ends it.\n", s.HTTP, s.Bulk, s.Echo, s.UDP)
 	<-ctx.Done()
 	return nil
 }

@@ -28,6 +28,7 @@ bench load: offer load to a proxy and measure what comes back.
   bulk          --conns streams of bytes, --up, --down or both
   idle          open --conns connections, one request each, then hold them for --hold
   stall         download --bytes over each of --conns streams, but read nothing for --hold
+  udp           datagrams of --conns clients (an address of 127.64.0.0/10 and a port each), answered by the UDP echo
 
 The far end must be a backend of ours (go run ./bench backend), directly or through a proxy: every byte that
 comes back is compared with the one that must come, and a single wrong one fails the run (exit code 1).
@@ -36,6 +37,9 @@ Closed loop, as fast as answers come:    bench load requests --to 127.0.0.1:8080
 Open loop, 10,000 requests a second:     bench load requests --to 127.0.0.1:8080 --conns 64 --duration 2s --rate 10000
    Latency then counts from when a request should have been sent: the honest figure under a stall.
 Short connections, and the CPU of a PID: bench load connections --to 127.0.0.1:8080 --conns 64 --watch proxy=4711
+UDP, 256 round trips under way:          bench load udp --to 127.0.0.1:8082 --conns 10000 --size 64 --window 256
+UDP, 200,000 datagrams a second:         bench load udp --to 127.0.0.1:8082 --conns 100 --rate 200000
+UDP, trains of 16 of the same client:    bench load udp --to 127.0.0.1:8082 --conns 4 --size 1200 --train 16
 Both directions, every byte compared:    bench load bulk --to 127.0.0.1:8081 --conns 8 --up --down --verify
 `
 
@@ -47,13 +51,13 @@ func runLoad(ctx context.Context, args []string) error {
 		args = args[1:]
 	}
 	fs.StringVar(&cfg.Target, "to", "", "`ADDRESS` of the proxy, IPv4 and port")
-	fs.IntVar(&cfg.Conns, "conns", 64, "connections, or streams")
+	fs.IntVar(&cfg.Conns, "conns", 64, "connections, streams or UDP clients")
 	fs.IntVar(&cfg.Threads, "threads", 1, "event loops; one does 100,000 requests/s and more")
 	fs.DurationVar(&cfg.Duration, "duration", 2*time.Second, "length of the measured `time`")
 	fs.DurationVar(&cfg.Warmup, "warmup", 200*time.Millisecond, "`time` of load before it")
-	fs.Int64Var(&cfg.Count, "count", 0, "stop after `N` requests or connections instead")
+	fs.Int64Var(&cfg.Count, "count", 0, "stop after `N` requests, connections or datagrams instead")
 	fs.Float64Var(&cfg.Rate, "rate", 0, "offered load per second (open loop); 0 = closed loop")
-	fs.DurationVar(&cfg.Timeout, "timeout", 10*time.Second, "`time` after which a request has failed")
+	fs.DurationVar(&cfg.Timeout, "timeout", 0, "`time` after which a request has failed (10s) or a datagram is lost (500ms)")
 	fs.IntVar(&cfg.RequestBytes, "request", 0, "bytes of a request, head and all; 0 = the shortest GET")
 	fs.IntVar(&cfg.ResponseBytes, "response", 13, "bytes of a response's body")
 	fs.BoolVar(&cfg.ClientCloses, "client-closes", false, "connections: the client closes first, not the backend")
@@ -61,6 +65,14 @@ func runLoad(ctx context.Context, args []string) error {
 	fs.BoolVar(&cfg.Down, "down", false, "bulk: the backend sends")
 	fs.BoolVar(&cfg.Verify, "verify", false, "bulk, stall: compare every byte at both ends")
 	bytes := fs.String("bytes", "", "bulk, stall: `SIZE` per stream and direction, such as 200MB or 1GiB")
+	fs.IntVar(&cfg.DatagramBytes, "size", 64, "udp: `BYTES` of a datagram")
+	fs.IntVar(&cfg.Window, "window", 256, "udp: datagrams out at a time; closed loop")
+	fs.IntVar(&cfg.Train, "train", 1, "udp: datagrams of one client that leave at once (UDP_SEGMENT)")
+	fs.BoolVar(&cfg.OneWay, "one-way", false, "udp: ask for no answers")
+	fs.BoolVar(&cfg.Fresh, "fresh", false, "udp: do not let each client have a round trip first; with --count, what a new flow costs")
+	fs.IntVar(&cfg.Ports, "ports", 4, "udp: ports that the clients share")
+	fs.IntVar(&cfg.FirstPort, "first-port", 0, "udp: the lowest of them; 0 = any that are free")
+	fs.IntVar(&cfg.FirstAddress, "first-address", 0, "udp: `NUMBER` of the first client's address in 127.64.0.0/10")
 	fs.IntVar(&cfg.Sources, "sources", 0, "spread the clients over `N` addresses of 127.1.0.0/16")
 	fs.DurationVar(&cfg.Hold, "hold", 5*time.Second, "idle, stall: `time` of silence")
 	fs.Func("watch", "measure the CPU of a process tree, as `NAME=PID`; may be repeated", func(s string) error {

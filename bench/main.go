@@ -28,6 +28,7 @@ func commands() []command {
 	return []command{
 		{"run", "measure awe4lb beside haproxy, nginx and a naive proxy; write bench/results", runRun},
 		{"soak", "keep awe4lb busy for a long time and watch its memory and files", runSoak},
+		{"soak-udp", "flood the UDP flow table with strangers and watch flows and memory", runSoakUDP},
 		{"load", "the load generator by itself", runLoad},
 		{"backend", "the backends by themselves: HTTP, bulk, echo", runBackend},
 		{"naive", "the naive io.Copy proxy by itself", runNaive},

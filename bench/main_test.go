@@ -37,7 +37,7 @@ func bench(t *testing.T, args ...string) *exec.Cmd {
 }
 
 func TestHelpTeaches(t *testing.T) {
-	for _, args := range [][]string{{}, {"--help"}, {"run", "--help"}, {"soak", "--help"}, {"load", "--help"}, {"load", "requests", "-h"}, {"backend", "--help"}, {"naive", "--help"}} {
+	for _, args := range [][]string{{}, {"--help"}, {"run", "--help"}, {"soak", "--help"}, {"soak-udp", "--help"}, {"load", "--help"}, {"load", "requests", "-h"}, {"backend", "--help"}, {"naive", "--help"}} {
 		out, err := bench(t, args...).Output()
 		if err != nil || !bytes.Contains(out, []byte("go run ./bench")) {
 			t.Errorf("%v: %v, want help with an example:\n%s", args, err, out)
@@ -133,6 +133,43 @@ func TestRunFromEndToEnd(t *testing.T) {
 	}
 }
 
+func TestUDPFromEndToEnd(t *testing.T) {
+	t.Parallel() // it waits most of the time, for flows to expire
+	dir := t.TempDir()
+	systems, runs, flows := "direct", 4, 0
+	if _, err := exec.LookPath("/usr/sbin/nginx"); err == nil {
+		systems, runs, flows = "nginx,direct", 8, 1
+	}
+	cmd := bench(t, "run", "--quick", "--systems", systems, "--subject", "direct", "--scenarios", "udp1,udp-trains,udp-open100,udp10k-1200,udp-flows", "--rounds", "1",
+		"--window", "100ms", "--warmup", "20ms", "--idle-conns", "200", "--out", dir)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	raws, _ := filepath.Glob(filepath.Join(dir, "*.json"))
+	if len(raws) != 1 {
+		t.Fatalf("raw numbers %v; want one\n%s", raws, out)
+	}
+	text, _ := os.ReadFile(raws[0])
+	var r report.Results
+	if err := json.Unmarshal(text, &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Runs) != runs || len(r.Flows) != flows || len(r.Failures) != 0 {
+		t.Errorf("%d runs, %d lives of flows, failures %v; want %d, %d and none", len(r.Runs), len(r.Flows), r.Failures, runs, flows)
+	}
+	for _, run := range r.Runs {
+		if run.Rate <= 0 || run.Sent <= 0 || run.Errors != "" || (run.CPU > 0) != (run.System != "direct") {
+			t.Errorf("%+v", run)
+		}
+	}
+	for _, f := range r.Flows {
+		if f.Create <= 0 || f.Expire <= 0 || f.PerFlow() <= 0 || f.Overdue < 0 || f.IdleCPU < 0 {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
 func TestSoakFromEndToEnd(t *testing.T) {
 	dir := t.TempDir()
 	out, err := bench(t, "soak", "--system", "naive", "--duration", "1s", "--phase", "100ms", "--out", dir).CombinedOutput()
@@ -143,6 +180,24 @@ func TestSoakFromEndToEnd(t *testing.T) {
 		t.Errorf("unexpected verdict:\n%s", out)
 	}
 	if pages, _ := filepath.Glob(filepath.Join(dir, "soak-*.md")); len(pages) != 1 {
+		t.Errorf("pages: %v", pages)
+	}
+}
+
+func TestSoakUDPFromEndToEnd(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("/usr/sbin/nginx"); err != nil {
+		t.Skip("nginx is not installed")
+	}
+	dir := t.TempDir()
+	out, err := bench(t, "soak-udp", "--system", "nginx", "--duration", "1s", "--phase", "500ms", "--idle-timeout", "1s", "--rate", "2000", "--out", dir).CombinedOutput()
+	if err != nil && !strings.Contains(string(out), "not so: live flows") { // a busy machine may lose some
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if !strings.Contains(string(out), "kept    all flows are gone 3s after") {
+		t.Errorf("unexpected verdict:\n%s", out)
+	}
+	if pages, _ := filepath.Glob(filepath.Join(dir, "soak-udp-*.md")); len(pages) != 1 {
 		t.Errorf("pages: %v", pages)
 	}
 }

@@ -1,5 +1,6 @@
 // Package backend is what stands behind every proxy in a benchmark: an HTTP server with a fixed small body, bulk sinks
-// and sources, and an echo, all in one process of one or more epoll loops. It also holds the naive proxy, a rival.
+// and sources, an echo, and a UDP echo, all in one process of one or more epoll loops. It also holds the naive proxy, a
+// rival.
 //
 // It does as little as an honest server can: the same bytes for the same request, no goroutine per connection, no
 // allocation in steady state. It counts what it does (Counters, and GET /counters), so that a runner can see how much a
@@ -31,6 +32,7 @@ type Config struct {
 	HTTP    []string // IPv4 addresses of the HTTP server
 	Bulk    string   // IPv4 address of the bulk sink and source
 	Echo    string   // IPv4 address of the echo
+	UDP     string   // IPv4 address of the UDP echo
 	Threads int      // event loops, each with its own SO_REUSEPORT listeners; 0 = 1
 	Backlog int      // 0 = 4096
 }
@@ -42,6 +44,9 @@ type Counters struct {
 	BulkReceived int64 `json:"bulk_received"` // bytes of pattern
 	BulkSent     int64 `json:"bulk_sent"`     // bytes of pattern
 	Refused      int64 `json:"refused"`       // connections that spoke nonsense, or found no file descriptor
+
+	DatagramsReceived int64 `json:"datagrams_received"`
+	DatagramsSent     int64 `json:"datagrams_sent"`
 }
 
 // Server is a running set of backends.
@@ -50,6 +55,7 @@ type Server struct {
 	HTTP []string
 	Bulk string
 	Echo string
+	UDP  string
 
 	loops []*loop
 	stop  atomic.Bool
@@ -57,6 +63,7 @@ type Server struct {
 
 	// Shared: atomics.
 	accepted, requests, bulkReceived, bulkSent, refused atomic.Int64
+	datagramsReceived, datagramsSent                    atomic.Int64
 	warnEMFILE                                          sync.Once
 }
 
@@ -67,6 +74,12 @@ const (
 	kindHTTP kind = iota
 	kindBulk
 	kindEcho
+)
+
+// What epoll says of a socket that is no connection: connections have a gen of 0 and more.
+const (
+	genListener  = -1
+	genDatagrams = -2
 )
 
 type listener struct {
@@ -93,8 +106,9 @@ type loop struct {
 	s         *Server
 	ep        sys.Epoll
 	listeners []listener
-	conns     []*conn // by fd; nil = not ours
-	gens      []int32 // by fd
+	datagrams *datagrams // nil when there is no UDP echo
+	conns     []*conn    // by fd; nil = not ours
+	gens      []int32    // by fd
 	free      []*conn
 	buf       []byte
 	events    []sys.Event
@@ -114,7 +128,7 @@ func Start(cfg Config) (*Server, error) {
 	if cfg.Backlog <= 0 {
 		cfg.Backlog = 4096
 	}
-	s := &Server{HTTP: append([]string(nil), cfg.HTTP...), Bulk: cfg.Bulk, Echo: cfg.Echo}
+	s := &Server{HTTP: append([]string(nil), cfg.HTTP...), Bulk: cfg.Bulk, Echo: cfg.Echo, UDP: cfg.UDP}
 	for range cfg.Threads {
 		l, err := newLoop(s, cfg.Backlog)
 		if err != nil {
@@ -138,7 +152,8 @@ func (s *Server) Stop() {
 
 // Counters returns the totals; safe from any goroutine.
 func (s *Server) Counters() Counters {
-	return Counters{s.accepted.Load(), s.requests.Load(), s.bulkReceived.Load(), s.bulkSent.Load(), s.refused.Load()}
+	return Counters{s.accepted.Load(), s.requests.Load(), s.bulkReceived.Load(), s.bulkSent.Load(), s.refused.Load(),
+		s.datagramsReceived.Load(), s.datagramsSent.Load()}
 }
 
 func (s *Server) abandon() {
@@ -172,6 +187,12 @@ func newLoop(s *Server, backlog int) (*loop, error) {
 			return nil, err
 		}
 	}
+	if s.UDP != "" {
+		if err := l.listenDatagrams(&s.UDP); err != nil {
+			l.closeAll()
+			return nil, err
+		}
+	}
 	return l, nil
 }
 
@@ -187,7 +208,7 @@ func (l *loop) listen(address *string, k kind, backlog int) error {
 	}
 	*address = bound.String()
 	l.listeners = append(l.listeners, listener{fd, k})
-	if errno := l.ep.Add(fd, sys.In, len(l.listeners)-1, -1); errno != 0 { // gen -1: a listener
+	if errno := l.ep.Add(fd, sys.In, len(l.listeners)-1, genListener); errno != 0 {
 		return fmt.Errorf("epoll_ctl add %s: %w", bound, errno)
 	}
 	return nil
@@ -209,8 +230,12 @@ func (l *loop) run() {
 
 func (l *loop) dispatch(e *sys.Event) {
 	slot := sys.Slot(e)
-	if sys.Gen(e) < 0 {
+	switch sys.Gen(e) {
+	case genListener:
 		l.accept(l.listeners[slot])
+		return
+	case genDatagrams:
+		l.serveDatagrams(l.datagrams)
 		return
 	}
 	c := l.conns[slot]
@@ -295,6 +320,9 @@ func (l *loop) closeAll() {
 	}
 	for _, li := range l.listeners {
 		sys.Close(li.fd)
+	}
+	if l.datagrams != nil {
+		sys.Close(l.datagrams.fd)
 	}
 	l.ep.Close()
 }

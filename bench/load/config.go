@@ -19,24 +19,25 @@ const (
 	Bulk        Mode = "bulk"        // streams of bytes, up, down or both at once
 	Idle        Mode = "idle"        // connections that have had one request and then stay silent
 	Stall       Mode = "stall"       // downloads whose client reads nothing until released, then everything
+	UDP         Mode = "udp"         // datagrams of many clients, each answered by the UDP echo
 )
 
 // Modes lists all of them, in the order help shows them.
-var Modes = []Mode{Requests, Connections, Bulk, Idle, Stall}
+var Modes = []Mode{Requests, Connections, Bulk, Idle, Stall, UDP}
 
 // Config is one run of the generator. Fields that do not belong to the mode are ignored.
 type Config struct {
 	Mode    Mode
 	Target  string // IPv4 address and port
-	Conns   int    // connections (requests, idle), parallel connections (connections), streams (bulk, stall)
+	Conns   int    // connections (requests, idle), parallel connections (connections), streams (bulk, stall), clients (udp)
 	Threads int    // event loops, one OS thread each; 0 = 1. Connections are dealt out evenly.
 
 	Warmup   time.Duration // load without measuring, before
 	Duration time.Duration // the measured window
-	Count    int64         // requests, connections: stop after this many instead, without warm-up; 0 = by Duration
-	Timeout  time.Duration // for one connect, one request, or a bulk stream without progress; 0 = 10 s
+	Count    int64         // requests, connections, udp: stop after this many instead, without warm-up; 0 = by Duration
+	Timeout  time.Duration // for one connect, one request, or a bulk stream without progress, 0 = 10 s; for a datagram's answer, 0 = 500 ms
 
-	// Rate is the offered load per second over all loops (requests, connections). 0 is a closed loop: as fast as
+	// Rate is the offered load per second over all loops (requests, connections, udp). 0 is a closed loop: as fast as
 	// responses come. With a rate, latency counts from the moment a request should have been sent, whether or not the
 	// connection was free then: a stall is charged to every request it delayed.
 	Rate float64
@@ -48,6 +49,15 @@ type Config struct {
 	Up, Down bool   // bulk: directions
 	Bytes    uint64 // bulk, stall: per stream and direction, then stop; 0 = by Duration (bulk only)
 	Verify   bool   // bulk, stall: compare every byte at both ends
+
+	DatagramBytes int  // udp: payload, 0 = 64
+	Window        int  // udp, closed loop: datagrams out at a time over all loops, 0 = 256
+	Train         int  // udp: datagrams of a client that leave at once, 0 = 1
+	OneWay        bool // udp: the echo stays silent, and sending is all that is counted
+	Fresh         bool // udp: no client is proved before the run, so that its first datagram makes its flow
+	Ports         int  // udp: ports the clients share per loop, 0 = 4
+	FirstPort     int  // udp: the lowest of them, 0 = any free ones. The same ports are the same clients, run after run
+	FirstAddress  int  // udp: number of the first client's address in 127.64.0.0/10
 
 	Sources int           // client addresses of 127.1.0.0/16 to spread over; 0 = none, or as many as Conns needs
 	Hold    time.Duration // idle, stall: how long to stay silent when Gate is nil
@@ -82,6 +92,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	cfg.Threads = min(cfg.Threads, cfg.Conns)
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = 10 * time.Second
+		if cfg.Mode == UDP {
+			cfg.Timeout = defaultPatience
+		}
 	}
 	if cfg.ResponseBytes == 0 {
 		cfg.ResponseBytes = len(wire.DefaultBody)
@@ -111,6 +124,10 @@ func (cfg Config) withDefaults() (Config, error) {
 			return cfg, errors.New("bulk wants a duration, or a number of bytes per stream")
 		}
 		cfg.Rate = 0
+	case UDP:
+		if err := cfg.datagramDefaults(); err != nil {
+			return cfg, err
+		}
 	case Idle:
 		cfg.Rate, cfg.Count = 0, 0
 	case Stall:
@@ -126,6 +143,35 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	return cfg, nil
 }
+
+// datagramDefaults completes what belongs to UDP.
+func (cfg *Config) datagramDefaults() error {
+	set := func(p *int, to int) {
+		if *p <= 0 {
+			*p = to
+		}
+	}
+	set(&cfg.DatagramBytes, 64)
+	set(&cfg.Window, 256)
+	set(&cfg.Train, 1)
+	set(&cfg.Ports, 4)
+	switch {
+	case cfg.Duration <= 0 && cfg.Count <= 0:
+		return errors.New("want a duration, or a count of datagrams to stop after")
+	case cfg.Count > 0 && cfg.Rate > 0:
+		return errors.New("a count and a rate exclude each other: give a rate and a duration")
+	case cfg.DatagramBytes < wire.DatagramHeader || cfg.DatagramBytes > wire.MaxDatagram:
+		return fmt.Errorf("datagrams of %d bytes: want %d to %d", cfg.DatagramBytes, wire.DatagramHeader, wire.MaxDatagram)
+	case cfg.Train > maxTrain || cfg.Train > 1 && cfg.Train*cfg.DatagramBytes > wire.MaxDatagram:
+		return fmt.Errorf("trains of %d datagrams of %d bytes: the kernel cuts up to %d out of %d bytes", cfg.Train, cfg.DatagramBytes, maxTrain, wire.MaxDatagram)
+	case cfg.Window < cfg.Train*cfg.Threads:
+		return fmt.Errorf("a window of %d datagrams: want room for a train of %d per thread", cfg.Window, cfg.Train)
+	}
+	return nil
+}
+
+// maxTrain is the kernel's UDP_MAX_SEGMENTS of old; newer ones allow 128.
+const maxTrain = 64
 
 // counted says whether the run ends by an amount of work rather than by time.
 func (cfg *Config) counted() bool { return cfg.Count > 0 || cfg.Bytes > 0 }

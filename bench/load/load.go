@@ -51,6 +51,8 @@ type run struct {
 	epoch  time.Time // all times inside are nanoseconds since this
 	loops  []*loop
 
+	runNumber uint32 // UDP: see wire.Datagram
+
 	// Written by the coordinator before the phase it belongs to, read by loops after.
 	t0 int64 // open loop: the first intended send
 
@@ -75,7 +77,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{cfg: cfg, target: target, epoch: time.Now(), errors: map[string]int64{}}
+	r := &run{cfg: cfg, target: target, epoch: time.Now(), runNumber: newRunNumber(), errors: map[string]int64{}}
 	for i := range cfg.Threads {
 		l, err := newLoop(r, i)
 		if err != nil {
@@ -195,7 +197,10 @@ func (r *run) await(ctx context.Context, what string, which func(*loop) chan str
 func (r *run) result(w *window) (*Result, error) {
 	cfg := &r.cfg
 	out := &Result{Mode: cfg.Mode, Connections: cfg.Conns, Threads: cfg.Threads, OfferedRate: cfg.Rate, Errors: r.errors}
-	if cfg.Mode == Requests || cfg.Mode == Connections {
+	if cfg.Mode == UDP {
+		out.Datagrams = new(Datagrams)
+	}
+	if cfg.Mode == Requests || cfg.Mode == Connections || cfg.Mode == UDP {
 		out.Latency = new(hist.Histogram)
 		if cfg.Rate > 0 {
 			out.Lag = new(hist.Histogram)
@@ -205,6 +210,9 @@ func (r *run) result(w *window) (*Result, error) {
 		out.Units += l.units
 		out.BytesUp += l.bytesUp
 		out.BytesDown += l.bytesDown
+		if out.Datagrams != nil {
+			out.Datagrams.add(&l.datagrams)
+		}
 		if out.Latency != nil {
 			out.Latency.Merge(l.latency)
 		}
@@ -233,6 +241,7 @@ func (r *run) now() int64 { return int64(time.Since(r.epoch)) }
 
 func (r *run) abandon() {
 	for _, l := range r.loops {
+		l.mode.closeAll()
 		l.ep.Close()
 	}
 }

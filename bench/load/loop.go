@@ -49,6 +49,7 @@ type loop struct {
 	bytesDown int64
 	latency   *hist.Histogram
 	lag       *hist.Histogram
+	datagrams Datagrams
 }
 
 func newLoop(r *run, index int) (*loop, error) {
@@ -65,6 +66,13 @@ func newLoop(r *run, index int) (*loop, error) {
 		l.mode = newRequests(l)
 	case Connections:
 		l.mode = newConnections(l)
+	case UDP:
+		m, err := newDatagrams(l)
+		if err != nil {
+			ep.Close()
+			return nil, err
+		}
+		l.mode = m
 	default:
 		l.mode = newBulk(l)
 	}

@@ -27,11 +27,42 @@ type Result struct {
 	Latency *hist.Histogram `json:"latency,omitempty"` // requests, connections
 	Lag     *hist.Histogram `json:"lag,omitempty"`     // open loop: how late the generator itself was, its own noise
 
+	Datagrams *Datagrams `json:"datagrams,omitempty"` // udp
+
 	Errors map[string]int64 `json:"errors,omitempty"` // by kind; see the Err constants
 
 	CPU     []Share `json:"cpu,omitempty"` // of the watched trees, and of the generator itself under the name "generator"
 	Foreign float64 `json:"foreign"`       // share of the machine used by processes that are neither watched nor this one
 	Steal   float64 `json:"steal"`         // share of the machine the hypervisor gave away
+}
+
+// Datagrams is what became of datagrams that were no round trip. Sent, Lost and Unsent are those of the window.
+type Datagrams struct {
+	Sent    int64 `json:"sent"`
+	Lost    int64 `json:"lost"`    // no answer within the patience
+	Unsent  int64 `json:"unsent"`  // open loop: the generator found no time to send them
+	Late    int64 `json:"late"`    // answered after they counted as lost
+	Refused int64 `json:"refused"` // messages the kernel had no memory for
+	Strays  int64 `json:"strays"`  // answers to a former run
+	Moved   int64 `json:"moved"`   // the backend saw a client come from another port than before: its flow was made anew
+}
+
+func (d *Datagrams) add(o *Datagrams) {
+	d.Sent += o.Sent
+	d.Lost += o.Lost
+	d.Unsent += o.Unsent
+	d.Late += o.Late
+	d.Refused += o.Refused
+	d.Strays += o.Strays
+	d.Moved += o.Moved
+}
+
+// Loss returns the share of the window's datagrams that had no answer, 0 when nothing was sent.
+func (d *Datagrams) Loss() float64 {
+	if d == nil || d.Sent == 0 {
+		return 0
+	}
+	return float64(d.Lost) / float64(d.Sent)
 }
 
 // Share is the CPU of one process tree during the window.
@@ -52,6 +83,10 @@ const (
 	ErrIdleEnd  = "closed while idle" // the connection ended although nobody asked
 	ErrIO       = "read or write"     // any other errno, appended
 	ErrAccount  = "account differs"   // bulk: the backend counted other numbers than the client
+
+	ErrCrossed   = "answer to another client"    // udp: the worst a proxy can do
+	ErrElsewhere = "answer from another address" // udp: not the one the client had asked
+	ErrDuplicate = "duplicate answer"            // udp
 )
 
 // Failed says whether anything at all went wrong. Figures of a failed run are not to be used.
@@ -123,6 +158,8 @@ func (r *Result) Print(w io.Writer) {
 	case Bulk:
 		fmt.Fprintf(w, "bulk: %.3f GB up, %.3f GB down in %.2f s = %.3f GB/s over %d streams\n",
 			float64(r.BytesUp)/1e9, float64(r.BytesDown)/1e9, r.Seconds, r.GBps(), r.Connections)
+	case UDP:
+		r.printDatagrams(w)
 	case Idle:
 		fmt.Fprintf(w, "idle: %d connections held\n", r.Connections)
 	case Stall:
@@ -146,6 +183,20 @@ func (r *Result) Print(w io.Writer) {
 	}
 	if r.Failed() {
 		fmt.Fprintf(w, "FAILED: %s\n", r.ErrorText())
+	}
+}
+
+func (r *Result) printDatagrams(w io.Writer) {
+	d := r.Datagrams
+	fmt.Fprintf(w, "udp: %d round trips in %.2f s = %.0f/s over %d clients", r.Units, r.Seconds, r.Rate(), r.Connections)
+	if r.OfferedRate > 0 {
+		fmt.Fprintf(w, " (offered %.0f/s, %.1f %% of it not sent, latency from the intended send time)", r.OfferedRate,
+			100*float64(d.Unsent)/float64(max(1, d.Sent+d.Unsent)))
+	}
+	fmt.Fprintf(w, "\nsent %d, lost %d = %.2f %%, late %d, refused by the kernel %d, strays %d, flows made anew %d\n", d.Sent, d.Lost, 100*d.Loss(), d.Late, d.Refused, d.Strays, d.Moved)
+	printLatency(w, "latency", r.Latency)
+	if r.Lag != nil {
+		printLatency(w, "of which the generator's own delay", r.Lag)
 	}
 }
 

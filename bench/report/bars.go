@@ -20,6 +20,17 @@ const (
 	Down8   = "down8"
 	Both1   = "both1"
 	Both8   = "both8"
+
+	UDP1        = "udp1"
+	UDP100      = "udp100"
+	UDP10k      = "udp10k"
+	UDP1Large   = "udp1-1200"
+	UDP100Large = "udp100-1200"
+	UDP10kLarge = "udp10k-1200"
+	UDPTrains   = "udp-trains"
+	UDPOpen100  = "udp-open100"
+	UDPOver1    = "udp-over1"
+	UDPOver100  = "udp-over100"
 )
 
 // noisySpread: when the quartiles of the rounds' ratios are further apart than this, a figure is called noisy.
@@ -72,8 +83,25 @@ func (b Bar) Verdict(o Outcome) string {
 	return word
 }
 
-// Bars lists the promises about TCP in the order of the table they come from.
-func Bars() []Bar {
+// bars lists the promises about what was measured, in the order of the table they come from: a run of one protocol does
+// not count the other's as not measured.
+func (r *Results) bars() []Bar {
+	var out []Bar
+	udp, tcp := len(r.Flows) > 0, len(r.Memory)+len(r.Stalls)+len(r.Syscalls)+len(r.Verified) > 0
+	for _, s := range r.Scenarios {
+		udp = udp || s.Unit == PerRoundTrip
+		tcp = tcp || s.Unit != PerRoundTrip
+	}
+	if tcp {
+		out = tcpBars()
+	}
+	if udp {
+		out = append(out, udpBars()...)
+	}
+	return out
+}
+
+func tcpBars() []Bar {
 	bars := []Bar{
 		{"CPU per keep-alive request, 1 connection, vs haproxy", 1.15, 1.0, false, "", paired(Keep1, Reference, CPU, false)},
 		{"CPU per keep-alive request, 64 connections, vs haproxy", 1.0, 0.85, false, "", paired(Keep64, Reference, CPU, false)},

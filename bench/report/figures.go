@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"awe4lb/bench/plot"
 	"awe4lb/bench/stats"
@@ -22,18 +23,43 @@ const minTail = 10
 func (r *Results) Figures() []Figure {
 	var out []Figure
 	add := func(name, title, svg string) { out = append(out, Figure{name, title, svg}) }
-	isBulk := func(s Scenario) bool { return s.Unit == PerGB }
-	if b, ok := r.cpuBars("Proxy CPU per request and per connection", func(s Scenario) bool { return !isBulk(s) }); ok {
+	counts := func(units ...Unit) func(Scenario) bool {
+		return func(s Scenario) bool { return slices.Contains(units, s.Unit) }
+	}
+	if b, ok := r.cpuBars("Proxy CPU per request and per connection", Reference, counts(PerRequest, PerConnection)); ok {
 		add("cpu-requests.svg", b.Title, b.SVG())
 	}
-	if b, ok := r.cpuBars("Proxy CPU per gigabyte", isBulk); ok {
+	if b, ok := r.cpuBars("Proxy CPU per gigabyte", Reference, counts(PerGB)); ok {
 		add("cpu-bulk.svg", b.Title, b.SVG())
 	}
-	if l, ok := r.latencyCurves(); ok {
+	if l, ok := r.latencyCurves("Latency at a fixed rate", Open64, fmt.Sprintf("64 connections, %s requests/s", thousands(r.Settings.OpenLoopRate))); ok {
 		add("latency.svg", l.Title, l.SVG())
 	}
 	if b, ok := r.memoryBars(); ok {
 		add("memory.svg", b.Title, b.SVG())
+	}
+	if b, ok := r.cpuBars("Proxy CPU per UDP round trip", UDPReference, counts(PerRoundTrip)); ok {
+		add("udp-cpu.svg", b.Title, b.SVG())
+	}
+	if b, ok := r.goodputBars(); ok {
+		add("udp-goodput.svg", b.Title, b.SVG())
+	}
+	for _, s := range r.Scenarios {
+		if s.Key != UDPOpen100 {
+			continue
+		}
+		if l, ok := r.latencyCurves("UDP latency at a fixed rate", UDPOpen100, fmt.Sprintf("100 clients, %s datagrams/s", thousands(s.Offered))); ok {
+			add("udp-latency.svg", l.Title, l.SVG())
+		}
+	}
+	if b, ok := r.flowBars("User memory per UDP flow", "flows that have had one round trip; less is better; without the kernel's sockets", "kB (1000 bytes) per flow",
+		flowFigure{"idle flows", "growth of the process tree's PSS", "kB", func(f Flows) float64 { return f.PerFlow() / 1000 }}); ok {
+		add("udp-memory.svg", b.Title, b.SVG())
+	}
+	if b, ok := r.flowBars("Proxy CPU per UDP flow", "less is better", "µs of CPU per flow",
+		flowFigure{"a new flow", "with its first round trip", "µs", func(f Flows) float64 { return f.Create }},
+		flowFigure{"an expired flow", "", "µs", func(f Flows) float64 { return f.Expire }}); ok {
+		add("udp-flows.svg", b.Title, b.SVG())
 	}
 	return out
 }
@@ -47,22 +73,24 @@ func (r *Results) series() []plot.Series {
 	return out
 }
 
-func (r *Results) cpuBars(title string, include func(Scenario) bool) (plot.Bars, bool) {
-	b := plot.Bars{Title: title, Sub: "ratio to haproxy in the same round, median; less is better; whiskers: quartiles of the rounds",
-		Axis: "CPU of the proxy, haproxy = 1", Series: r.series(), Reference: 1, RefLabel: "haproxy"}
+func (r *Results) cpuBars(title, reference string, include func(Scenario) bool) (plot.Bars, bool) {
+	b := plot.Bars{Title: title, Sub: "ratio to " + reference + " in the same round, median; less is better; whiskers: quartiles of the rounds",
+		Axis: "CPU of the proxy, " + reference + " = 1", Series: r.series(), Reference: 1, RefLabel: reference}
 	for _, s := range r.Scenarios {
 		if !include(s) {
 			continue
 		}
 		note := s.Note
-		if s.Open {
+		if s.Offered > 0 {
+			note = thousands(s.Offered) + " datagrams/s offered"
+		} else if s.Open {
 			note = thousands(r.Settings.OpenLoopRate) + " requests/s offered"
 		}
 		g := plot.Group{Label: s.Title, Note: note}
 		for _, sys := range r.Measured() {
 			cpus := r.Values(s.Key, sys.Name, CPU)
-			ratio := r.Ratio(s.Key, sys.Name, Reference, CPU, stats.Min)
-			if len(cpus) == 0 || math.IsNaN(ratio.Median) {
+			ratio := r.Ratio(s.Key, sys.Name, reference, CPU, stats.Min)
+			if len(cpus) == 0 || math.IsNaN(ratio.Median) || stats.Max(cpus) == 0 {
 				continue
 			}
 			text := fixed(stats.Median(cpus), 1) + " µs"
@@ -78,12 +106,11 @@ func (r *Results) cpuBars(title string, include func(Scenario) bool) (plot.Bars,
 	return b, len(b.Groups) > 0
 }
 
-func (r *Results) latencyCurves() (plot.Percentiles, bool) {
-	p := plot.Percentiles{Title: "Latency at a fixed rate",
-		Sub:    fmt.Sprintf("64 connections, %s requests/s offered, from the intended send time, all rounds together; lower is better", thousands(r.Settings.OpenLoopRate)),
+func (r *Results) latencyCurves(title, scenario, load string) (plot.Percentiles, bool) {
+	p := plot.Percentiles{Title: title, Sub: load + " offered, from the intended send time, all rounds together; lower is better",
 		Series: r.series()}
 	for _, s := range r.Measured() {
-		h := r.latencyOf(Open64, s.Name)
+		h := r.latencyOf(scenario, s.Name)
 		if h == nil || h.Count() < 100*minTail {
 			continue
 		}
@@ -105,4 +132,50 @@ func (r *Results) memoryBars() (plot.Bars, bool) {
 	}
 	b.Groups = append(b.Groups, g)
 	return b, len(g.Bars) > 0
+}
+
+// goodputBars shows what still comes back when more is offered than can be done.
+func (r *Results) goodputBars() (plot.Bars, bool) {
+	b := plot.Bars{Title: "UDP goodput under overload", Sub: "round trips per second, median; more is better; whiskers: quartiles of the rounds; behind: share of what was sent that is lost",
+		Axis: "thousand round trips per second", Series: r.series()}
+	for _, s := range r.Scenarios {
+		if s.Key != UDPOver1 && s.Key != UDPOver100 {
+			continue
+		}
+		g := plot.Group{Label: s.Title, Note: thousands(s.Offered) + " datagrams/s offered"}
+		for _, sys := range r.Measured() {
+			v := r.Values(s.Key, sys.Name, Rate)
+			if len(v) == 0 {
+				continue
+			}
+			g.Bars = append(g.Bars, plot.Bar{Series: sys.Name, Value: stats.Median(v) / 1e3, Low: stats.Quantile(v, 0.25) / 1e3, High: stats.Quantile(v, 0.75) / 1e3,
+				Text: "(" + fixed(100*stats.Median(r.Values(s.Key, sys.Name, Loss)), 0) + " % lost)"})
+		}
+		if len(g.Bars) > 0 {
+			b.Groups = append(b.Groups, g)
+		}
+	}
+	return b, len(b.Groups) > 0
+}
+
+// flowFigure is one figure of a flow's life.
+type flowFigure struct {
+	label, note, unit string
+	of                func(Flows) float64
+}
+
+func (r *Results) flowBars(title, sub, axis string, figures ...flowFigure) (plot.Bars, bool) {
+	b := plot.Bars{Title: title, Sub: sub, Axis: axis, Series: r.series()}
+	any := false
+	for _, figure := range figures {
+		g := plot.Group{Label: figure.label, Note: figure.note}
+		for _, s := range r.Measured() {
+			if f, ok := r.flowsOf(s.Name); ok && figure.of(f) >= 0 {
+				g.Bars = append(g.Bars, plot.Bar{Series: s.Name, Value: figure.of(f), Text: figure.unit})
+				any = true
+			}
+		}
+		b.Groups = append(b.Groups, g)
+	}
+	return b, any
 }

@@ -27,8 +27,13 @@ func (r *Results) Markdown(w io.Writer, figures string) error {
 	p.bars()
 	p.pictures()
 	for _, s := range r.Scenarios {
-		p.scenario(s)
+		if s.Unit == PerRoundTrip {
+			p.udpScenario(s)
+		} else {
+			p.scenario(s)
+		}
 	}
+	p.flows()
 	p.syscalls()
 	p.memory()
 	p.stalls()
@@ -73,8 +78,8 @@ func (p *page) head() {
 	p.f("%s of commit `%s`%s, begun %s UTC. Repeat it with `%s`.\n\n", kind, r.Commit, dirty, r.Date.Format("15:04"), r.Command)
 	p.f("**How to read it.** The proxies, the load generator and the backends share one machine of %d cores, so rates and latencies\n", r.Machine.Cores)
 	p.f("say as much about the machine as about a proxy. The figure that counts is the *CPU of the proxy's process tree per unit\n")
-	p.f("of work, as a ratio to %s within the same round*. A ratio is the median over the rounds; \"best/best\" compares the least\n", Reference)
-	p.f("disturbed run of each. Lost comparisons stay in.\n")
+	p.f("of work, as a ratio to %s (UDP: %s) within the same round*. A ratio is the median over the rounds; \"best/best\" compares\n", Reference, UDPReference)
+	p.f("the least disturbed run of each. Lost comparisons stay in.\n")
 	for _, s := range r.Systems {
 		if s.Skipped != "" {
 			p.f("\n**%s was not measured:** %s\n", s.Name, s.Skipped)
@@ -99,7 +104,7 @@ func (p *page) bars() {
 		return
 	}
 	p.header("figure", ">bar", ">stretch", ">measured", ">best/best", ">quartiles of the rounds", "verdict", "steady?")
-	for _, b := range Bars() {
+	for _, b := range p.r.bars() {
 		o := b.measure(p.r)
 		sign := "≤ "
 		if b.Higher {
@@ -127,7 +132,11 @@ func (p *page) bars() {
 		if o.Noise != "" {
 			steady = o.Noise
 		}
-		if b.Unit != "" {
+		switch b.Unit {
+		case "":
+		case "µs", "% of a core":
+			steady = "few repeats"
+		default:
 			steady = "counted"
 		}
 		verdict := b.Verdict(o)
@@ -332,7 +341,11 @@ func (p *page) conditions() {
 	p.f("- With %d cores for everything, a proxy that uses less CPU also leaves more to the generator: rates reward it twice.\n", r.Machine.Cores)
 	p.f("- Buffers are each program's default (haproxy and nginx 16 KiB, io.Copy splices pipes, awe4lb see its configuration):\n  bulk figures compare the programs as they come.\n")
 	p.f("- nginx allocates its connection table at the start (in \"before\"), so its memory per connection reads too low.\n")
-	p.f("- haproxy and nginx do more than awe4lb on other days (HTTP, rules, scripting); here they only relay TCP.\n")
+	if slices.ContainsFunc(r.Scenarios, func(s Scenario) bool { return s.Unit == PerRoundTrip }) || len(r.Flows) > 0 {
+		p.f("- haproxy has no place in UDP: it relays none (version 2 has it for syslog and QUIC only). \"direct\" is the generator with the echo,\n  no proxy between: what both ends can do; it runs in the first round only.\n")
+		p.f("- The overload is what the generator finds time to send of it (\"sent/s\"): with a thrifty proxy that is more.\n")
+	}
+	p.f("- haproxy and nginx do more than awe4lb on other days (HTTP, rules, scripting); here they only relay.\n")
 }
 
 // attempts counts the runs of a scenario and system, failed ones too.

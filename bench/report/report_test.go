@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +31,14 @@ func example() *Results {
 		Scenarios: []Scenario{
 			{Key: Keep64, Title: "keep-alive, 64 connections", Note: "requests, closed loop", Unit: PerRequest},
 			{Key: Open64, Title: "fixed rate, 64 connections", Note: "requests, open loop", Unit: PerRequest, Open: true},
-			{Key: Up1, Title: "1 stream up", Note: "bulk", Unit: PerGB}},
+			{Key: Up1, Title: "1 stream up", Note: "bulk", Unit: PerGB},
+			{Key: UDP100, Title: "UDP, 100 clients, 64 bytes", Note: "closed loop", Unit: PerRoundTrip},
+			{Key: UDPOpen100, Title: "UDP, fixed rate, 100 clients", Note: "open loop", Unit: PerRoundTrip, Open: true, Offered: 20000},
+			{Key: UDPOver1, Title: "UDP, overload, 1 client", Note: "open loop", Unit: PerRoundTrip, Open: true, Offered: 200000}},
+		Flows: []Flows{{System: "awe4lb", Flows: 9000, TimeoutSeconds: 6, Create: 51, Before: 10e6, After: 14.4e6, IdleCPU: 0.0004, Expire: 4.2, Overdue: 0.9},
+			{System: "awe4lb", Flows: 9000, TimeoutSeconds: 6, Create: 55, Before: 10e6, After: 14.9e6, IdleCPU: -1, Expire: 5.4, Overdue: 0.8},
+			{System: "naive", Flows: 9000, TimeoutSeconds: 6, Errors: "3 x timeout"},
+			{System: "udp-nginx", Flows: 9000, TimeoutSeconds: 6, Create: 70, Loss: 0.01, Before: 24e6, After: 110e6, IdleCPU: 0, Expire: 19, Overdue: 0.05}},
 		Memory: []Memory{{System: "awe4lb", Connections: 9000, Before: 10e6, After: 14e6}, {System: "haproxy", Connections: 9000, Before: 7e6, After: 36.7e6, IdleCPU: 0.01},
 			{System: "naive", Connections: 3000, Errors: "3 x timeout"}},
 		Stalls: []Stall{{System: "awe4lb", Streams: 8, Each: 200e6, Before: 10e6, After: 10.4e6, Sockets: 60e6, Absorbed: 64e6},
@@ -42,8 +50,12 @@ func example() *Results {
 		Failures: []Failure{{"naive", "round 2 of 3, keep-alive, 64 connections, naive: 3 x reset"}},
 	}
 	cost := map[string]float64{"awe4lb": 11, "haproxy": 13, "naive": 18}
+	r.addUDPRuns()
 	for round := 1; round <= 3; round++ {
 		for _, s := range r.Scenarios {
+			if s.Unit == PerRoundTrip {
+				continue
+			}
 			for _, system := range []string{"awe4lb", "haproxy", "naive"} {
 				run := Run{Round: round, Scenario: s.Key, System: system, Rate: 70000, Units: 1e5, CPU: cost[system] + float64(round), Switches: 0.2,
 					P50: 800 * cost[system] / 13, P99: 2500, P999: 5000, Foreign: 0.01}
@@ -71,6 +83,42 @@ func example() *Results {
 		r.Latencies = append(r.Latencies, Latency{Open64, system, h})
 	}
 	return r
+}
+
+// addUDPRuns lets nginx, which has no part in the example's TCP, be the reference of UDP.
+func (r *Results) addUDPRuns() {
+	r.Systems[3] = System{Name: "nginx", Version: "1.22", Note: "stream"}
+	r.Systems = append(r.Systems, System{Name: "direct"}, System{Name: "gobetween", Skipped: "gobetween was left out"})
+	for i := range r.Flows {
+		if r.Flows[i].System == "udp-nginx" {
+			r.Flows[i].System = "nginx"
+		}
+	}
+	cost := map[string]float64{"awe4lb": 7, "nginx": 12, "direct": 0}
+	for round := 1; round <= 3; round++ {
+		for _, s := range r.Scenarios {
+			if s.Unit != PerRoundTrip {
+				continue
+			}
+			for system, cpu := range cost {
+				run := Run{Round: round, Scenario: s.Key, System: system, Rate: 60000 + 1000*float64(round), Units: 6e4, CPU: cpu, Sent: 70000, P50: 900, P99: 4000, LoadCPU: 6, BackendCPU: 5}
+				if s.Key == UDPOver1 && system == "nginx" {
+					run.Rate, run.Loss, run.Moved = 20000, 0.55, 2
+				}
+				if system != "direct" || round == 1 {
+					r.Runs = append(r.Runs, run)
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(r.Runs, func(a, b Run) int { return strings.Compare(a.System, b.System) })
+	for _, system := range []string{"awe4lb", "nginx"} {
+		h := new(hist.Histogram)
+		for i := range 20000 {
+			h.Record(time.Duration(cost[system]*20*(1+math.Pow(float64(i)/10000, 5))) * time.Microsecond)
+		}
+		r.Latencies = append(r.Latencies, Latency{UDPOpen100, system, h})
+	}
 }
 
 func golden(t *testing.T, name string, got []byte) {
@@ -209,5 +257,28 @@ func TestThousands(t *testing.T) {
 		if got := thousands(v); got != want {
 			t.Errorf("%v: got %q, want %q", v, got, want)
 		}
+	}
+}
+
+func TestBarsAreThoseOfWhatWasMeasured(t *testing.T) {
+	count := func(r *Results) (tcp, udp int) {
+		for _, b := range r.bars() {
+			if strings.HasPrefix(b.Figure, "UDP ") {
+				udp++
+			} else {
+				tcp++
+			}
+		}
+		return tcp, udp
+	}
+	if tcp, udp := count(&Results{Flows: []Flows{{}}}); tcp != 0 || udp != 9 {
+		t.Errorf("UDP alone: %d bars of TCP, %d of UDP", tcp, udp)
+	}
+	if tcp, udp := count(&Results{Scenarios: []Scenario{{Unit: PerGB}}}); tcp != 24 || udp != 0 {
+		t.Errorf("TCP alone: %d bars of TCP, %d of UDP", tcp, udp)
+	}
+	f, ok := example().flowsOf("awe4lb")
+	if !ok || math.Abs(f.Expire-4.8) > 1e-9 || f.IdleCPU != 0.0004 || f.Create != 53 {
+		t.Errorf("medians of the flows: %+v", f)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"awe4lb/bench/stats"
 )
 
-// Reference is the system everything is compared with.
+// Reference is the system everything over TCP is compared with.
 const Reference = "haproxy"
 
 // Results is everything one `bench run` has found out.
@@ -37,6 +37,7 @@ type Results struct {
 	Memory      []Memory         `json:"memory"`
 	Stalls      []Stall          `json:"stalls"`
 	Syscalls    []SyscallCount   `json:"syscalls"`
+	Flows       []Flows          `json:"flows"`
 	Verified    []Verified       `json:"verified"`
 	Failures    []Failure        `json:"failures"`
 }
@@ -84,6 +85,7 @@ const (
 	PerRequest    Unit = "request"
 	PerConnection Unit = "connection"
 	PerGB         Unit = "GB"
+	PerRoundTrip  Unit = "round trip" // UDP: a datagram and its answer
 )
 
 // Scenario is one kind of load, run once per round and system.
@@ -93,6 +95,8 @@ type Scenario struct {
 	Note  string `json:"note"`
 	Unit  Unit   `json:"unit"`
 	Open  bool   `json:"open,omitempty"` // open loop: the rate is given, only latency and CPU are measured
+
+	Offered float64 `json:"offered,omitempty"` // per second, when it is not Settings.OpenLoopRate
 }
 
 // Run is one scenario, run once against one system.
@@ -114,8 +118,29 @@ type Run struct {
 	Foreign    float64 `json:"foreign"` // share of the machine used by others
 	Steal      float64 `json:"steal"`
 	Bound      bool    `json:"generator_bound,omitempty"`
+	Sent       float64 `json:"sent,omitempty"`   // UDP: datagrams sent per second
+	Loss       float64 `json:"loss,omitempty"`   // UDP: share of them that had no answer
+	Moved      int64   `json:"moved,omitempty"`  // UDP: flows that were made anew under way
 	Errors     string  `json:"errors,omitempty"` // not empty: the run failed, its figures do not count
 }
+
+// Flows is what UDP flows cost a proxy from birth to end. Bytes, and microseconds of CPU per flow.
+type Flows struct {
+	System         string  `json:"system"`
+	Flows          int     `json:"flows"`
+	TimeoutSeconds float64 `json:"timeout_s"` // how long they could be idle
+	Create         float64 `json:"create_us"` // the first round trip included
+	Loss           float64 `json:"loss"`      // share of the first datagrams that had no answer
+	Before         int64   `json:"before"`    // PSS of the process tree
+	After          int64   `json:"after"`
+	IdleCPU        float64 `json:"idle_cpu"`  // cores used while the flows did nothing; -1 when there was no time for it
+	Expire         float64 `json:"expire_us"` // -1 when it was not seen
+	Overdue        float64 `json:"overdue_s"` // when the last one was gone, counted from its timeout
+	Errors         string  `json:"errors,omitempty"`
+}
+
+// PerFlow returns bytes of user memory per flow.
+func (f Flows) PerFlow() float64 { return float64(f.After-f.Before) / float64(f.Flows) }
 
 // Latency holds all latencies of a scenario and system, over the rounds that did not fail.
 type Latency struct {
@@ -186,6 +211,8 @@ var (
 	P99    Metric = func(r Run) float64 { return r.P99 }
 	P999   Metric = func(r Run) float64 { return r.P999 }
 	Switch Metric = func(r Run) float64 { return r.Switches }
+	Sent   Metric = func(r Run) float64 { return r.Sent }
+	Loss   Metric = func(r Run) float64 { return r.Loss }
 )
 
 // Measured returns the systems that took part, in order.

@@ -94,7 +94,7 @@ func (r *Results) RawJSON() ([]byte, error) {
 // Summary returns the bars as plain lines for a terminal; when the subject was not measured, the ratios of the others.
 func (r *Results) Summary() string {
 	var b strings.Builder
-	for _, bar := range Bars() {
+	for _, bar := range r.bars() {
 		o := bar.measure(r)
 		if !o.Measured {
 			continue

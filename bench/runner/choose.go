@@ -11,13 +11,26 @@ import (
 )
 
 // SystemNames lists the systems that need no binary to be named.
-var SystemNames = []string{"awe4lb", "haproxy", "haproxy-splice", "nginx", "naive"}
+var SystemNames = []string{"awe4lb", "haproxy", "haproxy-splice", "nginx", "naive", "direct"}
 
 // findSystems decides who takes part: it builds awe4lb, finds the rivals, and offers to install what is missing. awe4lb
-// that does not build is skipped, aloud; a missing rival is an error, since a race without rivals tells nothing.
-func (e *env) findSystems(ctx context.Context) error {
+// that does not build is skipped, aloud; a missing rival is an error, since a race without rivals tells nothing. tcp and
+// udp say what will be measured: who does neither is not looked for.
+func (e *env) findSystems(ctx context.Context, tcp, udp bool) error {
 	o := &e.o
-	want := func(name string) bool { return o.Systems == nil || slices.Contains(o.Systems, name) }
+	want := func(name string) bool {
+		switch name {
+		case "haproxy", "haproxy-splice", "naive", "gost":
+			if !tcp {
+				return false
+			}
+		case "direct":
+			if !udp {
+				return false
+			}
+		}
+		return o.Systems == nil || slices.Contains(o.Systems, name)
+	}
 	for _, name := range o.Systems {
 		known := slices.Contains(SystemNames, name) || name == "gobetween" && o.Gobetween != "" || name == "gost" && o.Gost != "" ||
 			slices.ContainsFunc(o.Also, func(a [2]string) bool { return a[0] == name })
@@ -29,21 +42,21 @@ func (e *env) findSystems(ctx context.Context) error {
 		return err
 	}
 	if want("awe4lb") {
-		e.addAwe4lb(ctx)
+		e.addAwe4lb(ctx, tcp, udp)
 	}
 	for _, a := range o.Also {
 		if want(a[0]) {
-			e.add(System{Name: a[0], Kind: "awe4lb", Binary: a[1], Version: versionOf(a[1], "version"), Note: "another build of awe4lb", FDsPerConn: 2})
+			e.add(System{Name: a[0], Kind: "awe4lb", Binary: a[1], Version: versionOf(a[1], "version"), Note: "another build of awe4lb", TCP: tcp, UDP: udp, FDsPerConn: 2})
 		}
 	}
 	if path := findBinary("haproxy"); path != "" {
 		version := versionOf(path, "-v")
 		note := fmt.Sprintf("mode tcp, nbthread %d", o.Workers)
 		if want("haproxy") {
-			e.add(System{Name: "haproxy", Kind: "haproxy", Binary: path, Version: version, Note: note, FDsPerConn: 2})
+			e.add(System{Name: "haproxy", Kind: "haproxy", Binary: path, Version: version, Note: note, TCP: true, FDsPerConn: 2})
 		}
 		if want("haproxy-splice") {
-			e.add(System{Name: "haproxy-splice", Kind: "haproxy-splice", Binary: path, Version: version, Note: note + ", option splice-request and splice-response; bulk only", FDsPerConn: 2, BulkOnly: true})
+			e.add(System{Name: "haproxy-splice", Kind: "haproxy-splice", Binary: path, Version: version, Note: note + ", option splice-request and splice-response; bulk only", TCP: true, FDsPerConn: 2, BulkOnly: true})
 		}
 	}
 	if want("nginx") {
@@ -54,7 +67,7 @@ func (e *env) findSystems(ctx context.Context) error {
 		}
 		e.modules = modules
 		e.add(System{Name: "nginx", Kind: "nginx", Binary: path, Version: versionOf(path, "-v"),
-			Note: fmt.Sprintf("stream, %d workers, reuseport, proxy_half_close on", o.Workers), FDsPerConn: 2})
+			Note: fmt.Sprintf("stream, %d workers, reuseport, proxy_half_close on; proxy_responses unset", o.Workers), TCP: tcp, UDP: udp, FDsPerConn: 2})
 	}
 	if want("naive") {
 		path, err := e.selfCopy()
@@ -62,13 +75,16 @@ func (e *env) findSystems(ctx context.Context) error {
 			return err
 		}
 		e.add(System{Name: "naive", Kind: "naive", Binary: path, Version: goVersion(),
-			Note: fmt.Sprintf("bench/backend/naive.go: two goroutines and io.Copy (which splices) per connection, GOMAXPROCS %d", o.Workers), FDsPerConn: 6})
+			Note: fmt.Sprintf("bench/backend/naive.go: two goroutines and io.Copy (which splices) per connection, GOMAXPROCS %d", o.Workers), TCP: true, FDsPerConn: 6})
 	}
 	if o.Gobetween != "" && want("gobetween") {
-		e.add(System{Name: "gobetween", Kind: "gobetween", Binary: o.Gobetween, Version: versionOf(o.Gobetween, "--version"), Note: fmt.Sprintf("GOMAXPROCS %d", o.Workers), FDsPerConn: 6})
+		e.add(System{Name: "gobetween", Kind: "gobetween", Binary: o.Gobetween, Version: versionOf(o.Gobetween, "--version"), Note: fmt.Sprintf("GOMAXPROCS %d", o.Workers), TCP: tcp, UDP: udp, FDsPerConn: 6})
 	}
 	if o.Gost != "" && want("gost") {
-		e.add(System{Name: "gost", Kind: "gost", Binary: o.Gost, Version: versionOf(o.Gost, "-V"), Note: fmt.Sprintf("tcp forward, GOMAXPROCS %d", o.Workers), FDsPerConn: 6})
+		e.add(System{Name: "gost", Kind: "gost", Binary: o.Gost, Version: versionOf(o.Gost, "-V"), Note: fmt.Sprintf("tcp forward, GOMAXPROCS %d", o.Workers), TCP: true, FDsPerConn: 6})
+	}
+	if want("direct") {
+		e.add(System{Name: "direct", Kind: kindDirect, Version: goVersion(), Note: "no proxy: the generator speaks with the echo", UDP: true})
 	}
 	if len(e.systems) == 0 {
 		return errors.New("no system is left to measure")
@@ -82,8 +98,8 @@ func (e *env) add(s System) {
 }
 
 // addAwe4lb builds the checkout, or takes the binary that was named.
-func (e *env) addAwe4lb(ctx context.Context) {
-	s := System{Name: "awe4lb", Kind: "awe4lb", Binary: e.o.Awe4lb, FDsPerConn: 2, Note: fmt.Sprintf("%d shards", e.o.Workers)}
+func (e *env) addAwe4lb(ctx context.Context, tcp, udp bool) {
+	s := System{Name: "awe4lb", Kind: "awe4lb", Binary: e.o.Awe4lb, TCP: tcp, UDP: udp, FDsPerConn: 2, Note: fmt.Sprintf("%d shards", e.o.Workers)}
 	var err error
 	if s.Binary == "" {
 		e.o.Progress.Say("building awe4lb: CGO_ENABLED=0 go build -trimpath -ldflags \"-s -w\"")
@@ -112,7 +128,7 @@ func (e *env) checkTools(ctx context.Context, want func(string) bool) error {
 				out = append(out, "nginx' stream module")
 			}
 		}
-		if (e.o.Scenarios == nil || slices.Contains(e.o.Scenarios, keySyscalls)) && findBinary("strace") == "" {
+		if e.traces && findBinary("strace") == "" {
 			out = append(out, "strace")
 		}
 		return out

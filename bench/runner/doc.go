@@ -24,4 +24,5 @@ const (
 type addresses struct {
 	HTTP []string
 	Bulk string
+	UDP  string
 }

@@ -127,7 +127,7 @@ func awaitReady(ctx context.Context, q *Process, address string) error {
 	}
 }
 
-// freeAddress returns an address of loopback whose port is free now, below the range that outgoing connections are given
+// freeAddress returns an address of loopback whose port is free now, for TCP and UDP, below the range that outgoing connections are given
 // ports from: there, a generator's own socket could take it before the proxy does.
 func (e *env) freeAddress() (string, error) {
 	for ; e.nextPort < 32000; e.nextPort++ {
@@ -137,6 +137,11 @@ func (e *env) freeAddress() (string, error) {
 			continue
 		}
 		ln.Close()
+		udp, err := net.ListenPacket("udp", address)
+		if err != nil {
+			continue
+		}
+		udp.Close()
 		e.nextPort++
 		return address, nil
 	}

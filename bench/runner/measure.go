@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"awe4lb/bench/hist"
 	"awe4lb/bench/load"
@@ -13,7 +14,7 @@ import (
 
 // measure makes one run of a scenario against one system and notes its figures.
 func (e *env) measure(ctx context.Context, round int, sc scenario, s System) error {
-	in, err := e.beside(ctx, s)
+	in, err := e.beside(ctx, s, sc.udp)
 	if err != nil {
 		return err
 	}
@@ -21,7 +22,17 @@ func (e *env) measure(ctx context.Context, round int, sc scenario, s System) err
 	if sc.bulk {
 		to = in.place.Bulk
 	}
-	args := append(sc.args(&e.o), "--to", to, "--duration", e.o.Window.String(), "--warmup", e.o.Warmup.String())
+	args := sc.args(&e.o)
+	if sc.udp {
+		to = in.place.UDP
+		if e.clientPort == 0 {
+			if e.clientPort, err = e.freeClientPorts(clientPorts); err != nil {
+				return err
+			}
+		}
+		args = append(args, "--ports", strconv.Itoa(clientPorts), "--first-port", strconv.Itoa(e.clientPort))
+	}
+	args = append(args, "--to", to, "--duration", e.o.Window.String(), "--warmup", e.o.Warmup.String())
 	r, err := e.generate(ctx, nil, append(args, e.watch(in)...)...)
 	if err != nil {
 		return err
@@ -40,6 +51,9 @@ func (e *env) measure(ctx context.Context, round int, sc scenario, s System) err
 }
 
 func (e *env) watch(in *instance) []string {
+	if in.sys.Kind == kindDirect {
+		return []string{"--watch", fmt.Sprintf("backend=%d", e.backend.PID)}
+	}
 	return []string{"--watch", fmt.Sprintf("proxy=%d", in.process.PID), "--watch", fmt.Sprintf("backend=%d", e.backend.PID)}
 }
 
@@ -65,6 +79,9 @@ func fillRun(run *report.Run, unit report.Unit, r *load.Result) {
 	}
 	run.BackendCPU, _, _ = per("backend")
 	run.LoadCPU, _, _ = per("generator")
+	if d := r.Datagrams; d != nil && r.Seconds > 0 {
+		run.Sent, run.Loss, run.Moved = float64(d.Sent)/r.Seconds, d.Loss(), d.Moved
+	}
 	if r.Latency != nil {
 		us := func(h *hist.Histogram, q float64) float64 { return float64(h.Quantile(q)) / 1e3 }
 		run.P50, run.P99, run.P999 = us(r.Latency, 0.5), us(r.Latency, 0.99), us(r.Latency, 0.999)

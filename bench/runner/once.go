@@ -30,7 +30,7 @@ const (
 
 // verify sends bulk both ways at once and compares every byte at both ends; it also warms the proxy up.
 func (e *env) verify(ctx context.Context, s System) error {
-	in, err := e.beside(ctx, s)
+	in, err := e.beside(ctx, s, false)
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func failure(r *load.Result) error {
 
 // countSyscalls attaches strace to the proxy for a fixed number of requests, then of connections.
 func (e *env) countSyscalls(ctx context.Context, s System) error {
-	in, err := e.beside(ctx, s)
+	in, err := e.beside(ctx, s, false)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 type picked struct {
 	scenarios []scenario
 	once      map[string]bool
+	tcp, udp  bool // whether there is anything of each
 }
 
 func (e *env) pickScenarios() (picked, error) {
@@ -22,20 +23,34 @@ func (e *env) pickScenarios() (picked, error) {
 			return p, fmt.Errorf("scenario %q: want some of %s", k, strings.Join(known, ", "))
 		}
 	}
-	want := func(key string, quick bool) bool {
-		if e.o.Scenarios != nil {
-			return slices.Contains(e.o.Scenarios, key)
+	// A group's name means what the run, full or quick, would make of it; a scenario's own name means it in any case.
+	want := func(key string, udp, quick bool) bool {
+		names := e.o.Scenarios
+		if slices.Contains(names, key) {
+			return true
+		}
+		group := map[bool]string{false: groupTCP, true: groupUDP}[udp]
+		if names != nil && !slices.Contains(names, group) && !slices.Contains(names, groupAll) {
+			return false
 		}
 		return quick || !e.o.Quick
 	}
+	uses := func(udp bool) {
+		p.tcp = p.tcp || !udp
+		p.udp = p.udp || udp
+	}
 	for _, s := range scenarios() {
-		if want(s.Key, s.quick) {
+		if want(s.Key, s.udp, s.quick) {
 			p.scenarios = append(p.scenarios, s)
 			e.res.Scenarios = append(e.res.Scenarios, s.Scenario)
+			uses(s.udp)
 		}
 	}
 	for _, k := range onceKeys {
-		p.once[k] = want(k, true)
+		if want(k.key, k.udp, k.quick) {
+			p.once[k.key] = true
+			uses(k.udp)
+		}
 	}
 	return p, nil
 }
@@ -46,7 +61,7 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 	var out []group
 	if p.once[keyVerify] {
 		g := group{title: "every byte compared"}
-		for _, s := range e.systems {
+		for _, s := range e.taking(false) {
 			g.add(s.Name, 1500*time.Millisecond, func() (string, error) { return "", e.verify(ctx, s) })
 		}
 		out = append(out, g)
@@ -55,7 +70,10 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 		for _, sc := range p.scenarios {
 			g := group{title: fmt.Sprintf("round %d of %d, %s", round+1, o.Rounds, sc.Title)}
 			var takePart []System
-			for _, s := range e.systems {
+			for _, s := range e.taking(sc.udp) {
+				if s.Kind == kindDirect && round > 0 {
+					continue // it only shows that the ends are no bottleneck
+				}
 				if !s.BulkOnly || sc.bulk {
 					takePart = append(takePart, s)
 				}
@@ -69,7 +87,7 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 	}
 	if p.once[keySyscalls] {
 		g := group{title: "system calls"}
-		for _, s := range e.systems {
+		for _, s := range e.taking(false) {
 			if !s.BulkOnly {
 				g.add(s.Name, 4*time.Second, func() (string, error) { return "", e.countSyscalls(ctx, s) })
 			}
@@ -81,8 +99,9 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 	if p.once[keyMemory] {
 		for i := range map[bool]int{false: 3, true: 1}[o.Quick] {
 			g := group{title: "memory of idle connections"}
-			for _, at := range order(len(e.systems), i) {
-				if s := e.systems[at]; !s.BulkOnly {
+			systems := e.taking(false)
+			for _, at := range order(len(systems), i) {
+				if s := systems[at]; !s.BulkOnly {
 					g.add(s.Name, map[bool]time.Duration{false: 4 * time.Second, true: 2500 * time.Millisecond}[o.Quick], func() (string, error) { return "", e.idleMemory(ctx, s) })
 				}
 			}
@@ -91,10 +110,33 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 	}
 	if p.once[keyStall] {
 		g := group{title: "readers that stall"}
-		for _, s := range e.systems {
+		for _, s := range e.taking(false) {
 			g.add(s.Name, 4*time.Second, func() (string, error) { return "", e.stall(ctx, s) })
 		}
 		out = append(out, g)
+	}
+	if p.once[keyFlows] {
+		for i := range map[bool]int{false: 2, true: 1}[o.Quick] {
+			g := group{title: "the life of UDP flows"}
+			systems := e.taking(true)
+			for _, at := range order(len(systems), i) {
+				if s := systems[at]; s.Kind != kindDirect {
+					g.add(s.Name, o.flowTimeout()+4*time.Second, func() (string, error) { return "", e.flowCost(ctx, s) })
+				}
+			}
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// taking returns the systems that are measured for a protocol.
+func (e *env) taking(udp bool) []System {
+	var out []System
+	for _, s := range e.systems {
+		if udp && s.UDP || !udp && s.TCP {
+			out = append(out, s)
+		}
 	}
 	return out
 }

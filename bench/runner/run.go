@@ -18,11 +18,14 @@ import (
 
 const interruptSignal = syscall.SIGTERM
 
+// maxFlows is what a proxy's flow table may hold, more than any scenario makes.
+const maxFlows = 65536
+
 // Options is what a run may be told. Zero values mean the defaults of the full or the quick run.
 type Options struct {
 	Quick     bool
-	Systems   []string // names; nil = awe4lb, haproxy, haproxy-splice, nginx, naive, and whatever was named by a binary
-	Scenarios []string // keys; nil = all, or those of the quick run
+	Systems   []string // names; nil = awe4lb, haproxy, haproxy-splice, nginx, naive, direct, and whatever was named by a binary
+	Scenarios []string // keys or groups; nil = all, or those of the quick run
 	Rounds    int
 	Window    time.Duration
 	Warmup    time.Duration
@@ -30,6 +33,7 @@ type Options struct {
 	Workers   int     // threads, processes or shards of each proxy
 	IdleConns int     // for memory; bounded by the open-files limit
 	Traced    int     // requests under strace; a fifth of it short connections
+	maxFlows  int     // UDP flows a proxy can hold: bounded by the open-files limit
 	Subject   string  // the system that the bars are about
 
 	Awe4lb    string      // its binary; "" = build the checkout
@@ -44,7 +48,7 @@ type Options struct {
 	Progress *Progress
 }
 
-// The sizes of the full and the quick run. With them and 5 systems the full run takes about 12 minutes.
+// The sizes of the full and the quick run. With them and 6 systems the full run takes about 13 minutes.
 func (o Options) withDefaults() Options {
 	set := func(p *int, full, quick int) {
 		if *p == 0 {
@@ -56,12 +60,12 @@ func (o Options) withDefaults() Options {
 			*p = map[bool]time.Duration{false: full, true: quick}[o.Quick]
 		}
 	}
-	set(&o.Rounds, 7, 3)
+	set(&o.Rounds, 6, 3)
 	set(&o.IdleConns, 9000, 2000)
 	set(&o.Traced, 10000, 5000)
 	set(&o.Workers, min(2, runtime.NumCPU()), min(2, runtime.NumCPU()))
-	setTime(&o.Window, 1500*time.Millisecond, 500*time.Millisecond)
-	setTime(&o.Warmup, 300*time.Millisecond, 100*time.Millisecond)
+	setTime(&o.Window, time.Second, 500*time.Millisecond)
+	setTime(&o.Warmup, 250*time.Millisecond, 100*time.Millisecond)
 	if o.Rate == 0 {
 		o.Rate = 10000
 	}
@@ -88,10 +92,21 @@ type env struct {
 	backend   *Process
 	res       *report.Results
 
-	nextPort  int
-	systems   []System
-	instances map[string]*instance // side by side, by system
+	traces     bool // system calls will be counted
+	nextPort   int
+	clientPort int // the first of the UDP clients' ports; 0 before they are needed
+	systems    []System
+	instances  map[besideKey]*instance // side by side
 }
+
+// besideKey names an instance: a program has one for each protocol.
+type besideKey struct {
+	system string
+	udp    bool
+}
+
+// kindDirect is no program: the backend itself takes the place of a proxy.
+const kindDirect = "direct"
 
 // instance is one running proxy.
 type instance struct {
@@ -116,16 +131,15 @@ func Run(ctx context.Context, o Options) (*report.Results, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.findSystems(ctx); err != nil {
+	e.traces = picked.once[keySyscalls]
+	if err := e.findSystems(ctx, picked.tcp, picked.udp); err != nil {
 		return nil, err
 	}
 	if err := e.startBackends(1); err != nil {
 		return nil, err
 	}
-	for _, s := range e.systems {
-		if err := e.startBeside(ctx, s); err != nil {
-			return nil, err
-		}
+	if err := e.startAllBeside(ctx); err != nil {
+		return nil, err
 	}
 	e.res.SameSession = e.sameSession()
 	if o.Nice != 0 {
@@ -165,8 +179,9 @@ func newEnv(o Options) (*env, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &env{o: o, root: root, dir: dir, self: self, openFiles: limit, procs: procs, instances: map[string]*instance{},
-		nextPort: 21000 + os.Getpid()%9000} // two runs at once should not race for ports
+	e := &env{o: o, root: root, dir: dir, self: self, openFiles: limit, procs: procs, instances: map[besideKey]*instance{},
+		nextPort: 21000 + os.Getpid()*101%9000} // two runs at once, whose numbers may be neighbours, should not race for ports
+	e.o.maxFlows = max(1, min(manyClients, int(limit)-1000))
 	commit, dirty := Commit(root)
 	e.res = &report.Results{
 		Date: time.Now().UTC(), Commit: commit, Dirty: dirty, Command: o.Command, Quick: o.Quick, Subject: o.Subject,
@@ -195,12 +210,14 @@ func (e *env) startBackends(n int) error {
 		e.backends.HTTP = append(e.backends.HTTP, http)
 		argv = append(argv, "--http", http)
 	}
-	bulk, err := e.freeAddress()
-	if err != nil {
+	bulk, err1 := e.freeAddress()
+	udp, err2 := e.freeAddress()
+	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	e.backends.Bulk = bulk
-	if e.backend, err = e.procs.Start(Spec{Name: "backend", Argv: append(argv, "--bulk", bulk), Dir: e.dir}); err != nil {
+	e.backends.Bulk, e.backends.UDP = bulk, udp
+	var err error
+	if e.backend, err = e.procs.Start(Spec{Name: "backend", Argv: append(argv, "--bulk", bulk, "--udp", udp), Dir: e.dir}); err != nil {
 		return err
 	}
 	return awaitReady(context.Background(), e.backend, e.backends.HTTP[0])
@@ -224,7 +241,18 @@ func (e *env) newPlace(s System) (Place, error) {
 		Workers: e.o.Workers, MaxConns: (int(e.openFiles) - 200) / 2, Modules: e.modules}, errors.Join(err1, err2, err3)
 }
 
+// newUDPPlace is newPlace for UDP. Flows live for an hour: none is to end while something else is measured.
+func (e *env) newUDPPlace(s System) (Place, error) {
+	udp, err1 := e.freeAddress()
+	dir, err2 := os.MkdirTemp(e.dir, s.Name+"-")
+	return Place{Dir: dir, UDP: udp, UDPBackend: e.backends.UDP, FlowTimeout: time.Hour, MaxFlows: maxFlows,
+		Workers: e.o.Workers, MaxConns: (int(e.openFiles) - 200) / 2, Modules: e.modules}, errors.Join(err1, err2)
+}
+
 func (e *env) startAt(ctx context.Context, s System, place Place) (*instance, error) {
+	if s.Kind == kindDirect {
+		return &instance{s, Place{UDP: e.backends.UDP}, e.backend}, nil
+	}
 	argv, env, err := kinds[s.Kind](s, place)
 	if err != nil {
 		return nil, err
@@ -233,44 +261,84 @@ func (e *env) startAt(ctx context.Context, s System, place Place) (*instance, er
 	if err != nil {
 		return nil, err
 	}
-	if err := awaitReady(ctx, q, place.HTTP); err != nil {
+	if place.UDP != "" {
+		err = awaitEcho(ctx, q, place.UDP)
+	} else {
+		err = awaitReady(ctx, q, place.HTTP)
+	}
+	if err != nil {
 		e.procs.Stop(q)
 		return nil, err
 	}
 	return &instance{s, place, q}, nil
 }
 
-func (e *env) startBeside(ctx context.Context, s System) error {
-	in, err := e.start(ctx, s)
+// startAllBeside starts everybody. A build of awe4lb that does not relay UDP yet is left out of that, aloud.
+func (e *env) startAllBeside(ctx context.Context) error {
+	for i := range e.systems {
+		s := &e.systems[i]
+		if s.TCP {
+			if err := e.startBeside(ctx, *s, false); err != nil {
+				return err
+			}
+		}
+		if !s.UDP {
+			continue
+		}
+		err := e.startBeside(ctx, *s, true)
+		if err != nil && (s.Kind != "awe4lb" || ctx.Err() != nil) {
+			return err
+		}
+		if err != nil {
+			e.failed(s.Name, "%s takes no part in UDP: %v", s.Name, err)
+			s.UDP = false
+		}
+	}
+	return nil
+}
+
+func (e *env) startBeside(ctx context.Context, s System, udp bool) error {
+	newPlace := e.newPlace
+	if udp {
+		newPlace = e.newUDPPlace
+	}
+	place, err := newPlace(s)
 	if err != nil {
 		return err
 	}
-	e.instances[s.Name] = in
+	in, err := e.startAt(ctx, s, place)
+	if err != nil {
+		return err
+	}
+	e.instances[besideKey{s.Name, udp}] = in
 	return nil
 }
 
 func (e *env) stopBeside() {
 	for _, in := range e.instances {
-		e.procs.Stop(in.process)
+		if in.sys.Kind != kindDirect {
+			e.procs.Stop(in.process)
+		}
 	}
 	clear(e.instances)
 }
 
 // beside returns the running instance of a system, a new one should it have died.
-func (e *env) beside(ctx context.Context, s System) (*instance, error) {
-	in := e.instances[s.Name]
+func (e *env) beside(ctx context.Context, s System, udp bool) (*instance, error) {
+	key := besideKey{s.Name, udp}
+	in := e.instances[key]
 	if in != nil && !in.process.Ended() {
 		return in, nil
 	}
 	if in != nil {
 		e.failed(s.Name, "%s has died (%v); it said: %s", s.Name, in.process.err, in.process.Output())
 		e.procs.Stop(in.process)
-		delete(e.instances, s.Name)
+		delete(e.instances, key)
 	}
-	if err := e.startBeside(ctx, s); err != nil {
+	if err := e.startBeside(ctx, s, udp); err != nil {
 		return nil, err
 	}
-	return e.instances[s.Name], nil
+	return e.instances[key], nil
 }
 
 // sameSession says whether every process has our session, and hence our scheduling group.

@@ -29,6 +29,9 @@ var examplePlace = Place{Dir: "/tmp/place", HTTP: "127.0.0.1:18080", Bulk: "127.
 	HTTPBackend: []string{"127.0.0.1:19001", "127.0.0.1:19003"}, BulkBackend: "127.0.0.1:19002",
 	Workers: 2, MaxConns: 9900, Modules: "/usr/lib/nginx/modules"}
 
+var exampleUDPPlace = Place{Dir: "/tmp/place", UDP: "127.0.0.1:18082", UDPBackend: "127.0.0.1:19003", FlowTimeout: 90 * time.Second,
+	MaxFlows: 65536, Workers: 2, MaxConns: 9900, Modules: "/usr/lib/nginx/modules"}
+
 func TestConfigurations(t *testing.T) {
 	for name, text := range map[string]string{
 		"awe4lb.toml":        awe4lbConfig(examplePlace),
@@ -36,6 +39,9 @@ func TestConfigurations(t *testing.T) {
 		"haproxy-splice.cfg": haproxyConfig(examplePlace, true),
 		"nginx.conf":         nginxConfig(examplePlace),
 		"gobetween.toml":     gobetweenConfig(examplePlace),
+		"awe4lb-udp.toml":    awe4lbUDPConfig(exampleUDPPlace),
+		"nginx-udp.conf":     nginxUDPConfig(exampleUDPPlace),
+		"gobetween-udp.toml": gobetweenUDPConfig(exampleUDPPlace),
 	} {
 		text = strings.Replace(text, "user root;\n", "", 1) // only there for root
 		path := filepath.Join("testdata", name)
@@ -50,9 +56,12 @@ func TestConfigurations(t *testing.T) {
 }
 
 func TestRivalsAcceptTheirConfigurations(t *testing.T) {
-	place := examplePlace
-	place.Dir = t.TempDir()
-	for _, kind := range []string{"haproxy", "haproxy-splice", "nginx"} {
+	for _, c := range []struct {
+		kind  string
+		place Place
+	}{{"haproxy", examplePlace}, {"haproxy-splice", examplePlace}, {"nginx", examplePlace}, {"nginx", exampleUDPPlace}} {
+		kind, place := c.kind, c.place
+		place.Dir = t.TempDir()
 		binary := findBinary(strings.TrimSuffix(kind, "-splice"))
 		if binary == "" {
 			t.Logf("%s is not installed: %s", kind, AptInstall)
@@ -136,6 +145,11 @@ func TestFillRun(t *testing.T) {
 	fillRun(&run, report.PerGB, &load.Result{Seconds: 2, BytesUp: 1e9, BytesDown: 3e9, CPU: cpu})
 	if run.Units != 4 || run.Rate != 2 || run.CPU != 250 {
 		t.Errorf("bulk: %+v", run)
+	}
+	run = report.Run{}
+	fillRun(&run, report.PerRoundTrip, &load.Result{Seconds: 2, Units: 90_000, CPU: cpu, Datagrams: &load.Datagrams{Sent: 100_000, Lost: 10_000, Moved: 3}})
+	if run.Rate != 45_000 || run.Sent != 50_000 || run.Loss != 0.1 || run.Moved != 3 || math.Abs(run.CPU-11.11) > 0.01 {
+		t.Errorf("UDP: %+v", run)
 	}
 	run = report.Run{}
 	fillRun(&run, report.PerRequest, &load.Result{Seconds: 2})
@@ -279,9 +293,49 @@ func TestScenariosMatchTheBars(t *testing.T) {
 		keys[s.Key] = true
 	}
 	for _, k := range []string{report.Keep1, report.Keep64, report.Keep512, report.Open64, report.Short64,
-		report.Up1, report.Up8, report.Down1, report.Down8, report.Both1, report.Both8} {
+		report.Up1, report.Up8, report.Down1, report.Down8, report.Both1, report.Both8,
+		report.UDP1, report.UDP100, report.UDP10k, report.UDP1Large, report.UDP100Large, report.UDP10kLarge,
+		report.UDPTrains, report.UDPOpen100, report.UDPOver1, report.UDPOver100} {
 		if !keys[k] {
 			t.Errorf("no scenario %q, which a bar is about", k)
+		}
+	}
+}
+
+func TestGroupsOfScenarios(t *testing.T) {
+	for name, c := range map[string]struct {
+		o        Options
+		tcp, udp bool
+		has, not string
+	}{
+		"all by default":        {Options{}, true, true, report.UDPOver1, ""},
+		"quick":                 {Options{Quick: true}, true, true, report.UDP100, report.UDPOver1},
+		"udp alone":             {Options{Scenarios: []string{"udp"}}, false, true, report.UDP10kLarge, report.Keep64},
+		"quick tcp":             {Options{Quick: true, Scenarios: []string{"tcp"}}, true, false, report.Keep64, report.Keep512},
+		"one more than a group": {Options{Quick: true, Scenarios: []string{"udp", report.UDPOver1}}, false, true, report.UDPOver1, report.UDP1Large},
+		"all of the quick run":  {Options{Quick: true, Scenarios: []string{"all"}}, true, true, report.UDP100, report.Keep512},
+	} {
+		e := &env{o: c.o, res: new(report.Results)}
+		p, err := e.pickScenarios()
+		if err != nil || p.tcp != c.tcp || p.udp != c.udp {
+			t.Errorf("%s: tcp %v, udp %v, %v; want %v and %v", name, p.tcp, p.udp, err, c.tcp, c.udp)
+		}
+		has := map[string]bool{}
+		for _, s := range p.scenarios {
+			has[s.Key] = true
+		}
+		if !has[c.has] || has[c.not] {
+			t.Errorf("%s: %v; want %s and not %s", name, has, c.has, c.not)
+		}
+	}
+}
+
+func TestSumOfAMetric(t *testing.T) {
+	page := "# TYPE flows gauge\nflows_total 9\nflows{frontend=\"a b\"} 3\nflows{frontend=\"c\"} 4\nother 5\n"
+	for metric, want := range map[string]int{"flows": 7, "flows_total": 9, "none": -1} {
+		got, err := sumOf(strings.NewReader(page), metric)
+		if (err != nil) != (want < 0) || err == nil && got != want {
+			t.Errorf("%s: got %d, %v; want %d", metric, got, err, want)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 type scenario struct {
 	report.Scenario
 	bulk  bool // uses the bulk frontend; BulkOnly systems take part
+	udp   bool
 	quick bool // part of --quick
 	args  func(o *Options) []string
 }
@@ -39,7 +40,7 @@ func scenarios() []scenario {
 			},
 		}
 	}
-	return []scenario{
+	return append([]scenario{
 		keep(1, true), keep(64, true), keep(512, false),
 		{
 			Scenario: report.Scenario{Key: report.Open64, Title: "fixed rate, 64 connections", Note: "requests, open loop",
@@ -55,13 +56,13 @@ func scenarios() []scenario {
 			quick: true,
 			args:  func(*Options) []string { return []string{"connections", "--conns", "64"} },
 		},
-		bulk(report.Up1, "1 stream up", 1, true, "--up"),
+		bulk(report.Up1, "1 stream up", 1, false, "--up"),
 		bulk(report.Up8, "8 streams up", 8, false, "--up"),
 		bulk(report.Down1, "1 stream down", 1, false, "--down"),
 		bulk(report.Down8, "8 streams down", 8, true, "--down"),
 		bulk(report.Both1, "1 stream both ways", 1, false, "--up", "--down"),
 		bulk(report.Both8, "8 streams both ways", 8, false, "--up", "--down"),
-	}
+	}, udpScenarios()...)
 }
 
 // Keys of what is measured once, beside the scenarios.
@@ -70,17 +71,35 @@ const (
 	keySyscalls = "syscalls"
 	keyMemory   = "memory"
 	keyStall    = "stall"
+	keyFlows    = "udp-flows"
 )
 
-var onceKeys = []string{keyVerify, keySyscalls, keyMemory, keyStall}
+// once is what is measured once or a few times.
+type once struct {
+	key   string
+	udp   bool
+	quick bool
+}
+
+var onceKeys = []once{{keyVerify, false, true}, {keySyscalls, false, true}, {keyMemory, false, true}, {keyStall, false, false}, {keyFlows, true, true}}
+
+// Names of Options.Scenarios that stand for several.
+const (
+	groupTCP = "tcp"
+	groupUDP = "udp"
+	groupAll = "all"
+)
 
 // ScenarioKeys lists every name that Options.Scenarios may hold.
 func ScenarioKeys() []string {
-	var out []string
+	out := []string{groupAll, groupTCP, groupUDP}
 	for _, s := range scenarios() {
 		out = append(out, s.Key)
 	}
-	return append(out, onceKeys...)
+	for _, k := range onceKeys {
+		out = append(out, k.key)
+	}
+	return out
 }
 
 // order returns the order of n systems in a round: rotated by one from round to round, and backwards every other round,

@@ -44,6 +44,7 @@ type soaker struct {
 	so      SoakOptions
 	in      *instance
 	metrics string
+	flows   func() int // UDP: how many there are; nil in a soak of TCP
 	began   time.Time
 
 	// Guarded by mu.
@@ -77,7 +78,7 @@ func Soak(ctx context.Context, so SoakOptions) (*soak.Report, error) {
 	defer os.RemoveAll(e.dir)
 	defer e.procs.StopAll()
 	defer o.Progress.End()
-	if err := e.findSystems(ctx); err != nil {
+	if err := e.findSystems(ctx, true, false); err != nil {
 		if skipped := e.res.Systems; len(skipped) > 0 && skipped[0].Skipped != "" {
 			return nil, errors.New(skipped[0].Skipped)
 		}
@@ -262,7 +263,11 @@ func (s *soaker) keep(look soak.Sample) {
 func (s *soaker) look() (soak.Sample, error) {
 	rss, err1 := proc.TreeRSS(s.in.process.PID)
 	fds, err2 := proc.TreeFDs(s.in.process.PID)
-	return soak.Sample{RSS: rss, FDs: fds, Goroutines: goroutines(s.metrics)}, errors.Join(err1, err2)
+	look := soak.Sample{RSS: rss, FDs: fds, Goroutines: goroutines(s.metrics)}
+	if s.flows != nil {
+		look.Flows = s.flows()
+	}
+	return look, errors.Join(err1, err2)
 }
 
 // goroutines reads go_goroutines from a page of metrics; -1 when it cannot.
@@ -305,6 +310,9 @@ func (s *soaker) show(phase string) {
 	if n := len(s.report.Samples); n > 0 {
 		last := s.report.Samples[n-1]
 		held = fmt.Sprintf(", %.1f MB, %d files", float64(last.RSS)/1e6, last.FDs)
+		if s.flows != nil {
+			held = fmt.Sprintf(", %d flows, %.1f MB", last.Flows, float64(last.RSS)/1e6)
+		}
 	}
 	text := fmt.Sprintf("cycle %d, %s%s, %d failures, %s left", s.report.Cycles+1, phase, held, len(s.report.Failures), inWords(s.so.Duration-time.Since(s.began)))
 	s.o.Progress.Show(strconv.Itoa(s.report.Cycles), text, text)

@@ -5,28 +5,34 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Place is where one instance of a system stands: its addresses, and what it may use. Two frontends, HTTP and bulk, each
-// with its backend.
+// with its backend; or, when UDP is set, that one alone: a program's two protocols are measured in two processes.
 type Place struct {
 	Dir         string // for its files
 	HTTP, Bulk  string // listen addresses
 	HTTPBackend []string
 	BulkBackend string
-	Admin       string // awe4lb's admin address; "" = off
-	Workers     int    // threads, processes or shards
-	MaxConns    int    // what the open-files limit allows: two descriptors per proxied connection
-	Modules     string // nginx: the directory of dynamic modules; "" = stream is built in
+	UDP         string
+	UDPBackend  string
+	FlowTimeout time.Duration // UDP: how long a flow may be idle
+	MaxFlows    int           // UDP: one descriptor per flow
+	Admin       string        // awe4lb's admin address; "" = off
+	Workers     int           // threads, processes or shards
+	MaxConns    int           // what the open-files limit allows: two descriptors per proxied connection
+	Modules     string        // nginx: the directory of dynamic modules; "" = stream is built in
 }
 
 // System is a proxy that can be measured.
 type System struct {
-	Name    string
-	Kind    string // which of the functions below writes its configuration
-	Binary  string
-	Version string
-	Note    string // its settings in words, for the report
+	Name     string
+	Kind     string // which of the functions below writes its configuration
+	Binary   string
+	Version  string
+	Note     string // its settings in words, for the report
+	TCP, UDP bool   // what it is measured for
 	// BulkOnly systems take part in bulk scenarios only: they differ from another system in nothing else.
 	BulkOnly bool
 	// FDsPerConn is what one idle proxied connection holds open: 2 sockets, more where pipes are kept.
@@ -38,7 +44,7 @@ type System struct {
 // TCP_NODELAY, half-close on. Buffer sizes are each program's own defaults.
 var kinds = map[string]func(s System, p Place) (argv, env []string, err error){
 	"awe4lb": func(s System, p Place) ([]string, []string, error) {
-		path, err := write(p.Dir, "awe4lb.toml", awe4lbConfig(p))
+		path, err := write(p.Dir, "awe4lb.toml", p.pick(awe4lbConfig, awe4lbUDPConfig))
 		return []string{s.Binary, "run", "--config", path}, nil, err
 	},
 	"haproxy": func(s System, p Place) ([]string, []string, error) {
@@ -50,7 +56,7 @@ var kinds = map[string]func(s System, p Place) (argv, env []string, err error){
 		return []string{s.Binary, "-db", "-f", path}, nil, err
 	},
 	"nginx": func(s System, p Place) ([]string, []string, error) {
-		path, err := write(p.Dir, "nginx.conf", nginxConfig(p))
+		path, err := write(p.Dir, "nginx.conf", p.pick(nginxConfig, nginxUDPConfig))
 		return []string{s.Binary, "-e", filepath.Join(p.Dir, "error.log"), "-p", p.Dir, "-c", path}, nil, err
 	},
 	"naive": func(s System, p Place) ([]string, []string, error) {
@@ -58,13 +64,21 @@ var kinds = map[string]func(s System, p Place) (argv, env []string, err error){
 			[]string{fmt.Sprintf("GOMAXPROCS=%d", p.Workers)}, nil
 	},
 	"gobetween": func(s System, p Place) ([]string, []string, error) {
-		path, err := write(p.Dir, "gobetween.toml", gobetweenConfig(p))
+		path, err := write(p.Dir, "gobetween.toml", p.pick(gobetweenConfig, gobetweenUDPConfig))
 		return []string{s.Binary, "from-file", path}, []string{fmt.Sprintf("GOMAXPROCS=%d", p.Workers)}, err
 	},
 	"gost": func(s System, p Place) ([]string, []string, error) {
 		return []string{s.Binary, "-L", "tcp://" + p.HTTP + "/" + p.HTTPBackend[0], "-L", "tcp://" + p.Bulk + "/" + p.BulkBackend},
 			[]string{fmt.Sprintf("GOMAXPROCS=%d", p.Workers), "GOST_LOGGER_LEVEL=fatal"}, nil
 	},
+}
+
+// pick writes the configuration for what the place is for.
+func (p Place) pick(tcp, udp func(Place) string) string {
+	if p.UDP != "" {
+		return udp(p)
+	}
+	return tcp(p)
 }
 
 func write(dir, name, text string) (string, error) {
@@ -135,25 +149,29 @@ backend http
 `, p.Workers, conns, pipes, conns, option, p.HTTP, p.Bulk, servers.String(), p.BulkBackend)
 }
 
-func nginxConfig(p Place) string {
-	module := ""
+// nginxHead is what both protocols have in common.
+func nginxHead(p Place) string {
+	module, user := "", ""
 	if p.Modules != "" {
 		module = fmt.Sprintf("load_module %s;\n", filepath.Join(p.Modules, "ngx_stream_module.so"))
 	}
-	user := ""
 	if os.Geteuid() == 0 {
 		user = "user root;\n"
-	}
-	var servers strings.Builder
-	for _, b := range p.HTTPBackend {
-		fmt.Fprintf(&servers, "        server %s max_fails=0;\n", b)
 	}
 	return fmt.Sprintf(`%s%sdaemon off;
 worker_processes %d;
 worker_rlimit_nofile %d;
 pid %s;
 error_log %s crit;
-events { worker_connections %d; }
+`, module, user, p.Workers, 2*p.MaxConns+100, filepath.Join(p.Dir, "nginx.pid"), filepath.Join(p.Dir, "error.log"))
+}
+
+func nginxConfig(p Place) string {
+	var servers strings.Builder
+	for _, b := range p.HTTPBackend {
+		fmt.Fprintf(&servers, "        server %s max_fails=0;\n", b)
+	}
+	return nginxHead(p) + fmt.Sprintf(`events { worker_connections %d; }
 stream {
     access_log off;
     tcp_nodelay on;
@@ -171,8 +189,7 @@ stream {
         proxy_pass %s;
     }
 }
-`, module, user, p.Workers, 2*p.MaxConns+100, filepath.Join(p.Dir, "nginx.pid"), filepath.Join(p.Dir, "error.log"),
-		2*p.MaxConns, servers.String(), p.HTTP, p.Bulk, p.BulkBackend)
+`, 2*p.MaxConns, servers.String(), p.HTTP, p.Bulk, p.BulkBackend)
 }
 
 func gobetweenConfig(p Place) string {

@@ -23,6 +23,7 @@ type Sample struct {
 	RSS        int64   // bytes, of the process tree
 	FDs        int
 	Goroutines int  // -1 when unknown
+	Flows      int  // UDP; 0 in a soak of TCP
 	Rest       bool // the load was stopped and the proxy had a moment to settle
 }
 

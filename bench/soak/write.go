@@ -2,6 +2,7 @@ package soak
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -10,7 +11,17 @@ import (
 
 // Write puts page and pictures into dir and returns the page's path. Nothing is overwritten.
 func (r *Report) Write(dir string) (string, error) {
-	name := "soak-" + r.Date.Format("2006-01-02") + "-" + r.Commit
+	return write(dir, "soak-", r, r)
+}
+
+// page is what a soak has to show.
+type page interface {
+	Markdown(w io.Writer, figures string) error
+	Figures() []Figure
+}
+
+func write(dir, prefix string, r *Report, p page) (string, error) {
+	name := prefix + r.Date.Format("2006-01-02") + "-" + r.Commit
 	if r.Dirty {
 		name += "-dirty"
 	}
@@ -18,13 +29,13 @@ func (r *Report) Write(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, f := range r.Figures() {
+	for _, f := range p.Figures() {
 		if err := os.WriteFile(filepath.Join(dir, name, f.Name), []byte(f.SVG), 0o644); err != nil {
 			return "", err
 		}
 	}
 	var text bytes.Buffer
-	if err := r.Markdown(&text, name); err != nil {
+	if err := p.Markdown(&text, name); err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, name+".md")

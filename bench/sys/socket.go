@@ -1,11 +1,11 @@
-// Package sys is the thin floor under the load generator and the backends: non-blocking IPv4 TCP sockets and epoll,
+// Package sys is the thin floor under the load generator and the backends: non-blocking IPv4 sockets, TCP and UDP, and epoll,
 // straight from the std syscall package.
 //
 // It exists because net.Conn costs a goroutine per connection and a trip through the runtime's poller per wait, and a
 // generator that does that measures itself. Calls that cannot block are made with RawSyscall: the scheduler is not told,
 // which is right for calls of a few microseconds. The only call that waits is Epoll.Wait.
 //
-// Nothing here allocates except Listen and the String methods. Linux only.
+// Nothing here allocates except Listen, the constructors and the String methods. Linux only, 64 bits only.
 package sys
 
 import (
