@@ -2,14 +2,13 @@ package engine
 
 import (
 	"context"
-	"math"
 	"time"
 
 	"awe4lb/balancer"
 )
 
 // listen makes the shard accept from exactly the bindings given; shard is its number. Whoever waits in the queue of a
-// listener that goes is accepted first. It runs on the loop.
+// listener that goes is still served: see leave. It runs on the loop.
 func (sh *shard) listen(shard int, wanted map[bindKey]*bound) {
 	byFD := map[int]*bound{}
 	for _, b := range wanted {
@@ -17,13 +16,11 @@ func (sh *shard) listen(shard int, wanted map[bindKey]*bound) {
 			byFD[b.fds[shard]] = b
 		}
 	}
-	kept := sh.listeners[:0]
+	var kept, leaving []*listener
 	for _, l := range sh.listeners {
 		b := byFD[l.fd]
 		if b == nil {
-			for !l.accept(acceptBudget) && !sh.paused {
-			}
-			sh.loop.Forget(l.fd)
+			leaving = append(leaving, l)
 			continue
 		}
 		l.front, l.fstats = b.front, sh.frontendStats(b.front.Config.Name)
@@ -32,7 +29,7 @@ func (sh *shard) listen(shard int, wanted map[bindKey]*bound) {
 	}
 	sh.listeners = kept
 	for fd, b := range byFD {
-		l := &listener{sh: sh, fd: fd, address: b.address, front: b.front,
+		l := &listener{sh: sh, fd: fd, address: b.address, own: b.binding, front: b.front,
 			fstats: sh.frontendStats(b.front.Config.Name)}
 		sh.listeners = append(sh.listeners, l)
 		if sh.paused {
@@ -41,6 +38,9 @@ func (sh *shard) listen(shard int, wanted map[bindKey]*bound) {
 		if err := sh.loop.Listen(fd, l); err != nil {
 			sh.pause()
 		}
+	}
+	for _, l := range leaving {
+		l.leave()
 	}
 }
 
@@ -66,14 +66,13 @@ func (sh *shard) prune(snap *balancer.Snapshot) {
 // drainPoll is how often Drain looks whether the last session has ended.
 const drainPoll = 10 * time.Millisecond
 
-// Drain stops listening and waits until every session has ended by itself or ctx is done; those that are left then are
-// ended for the reason given, Drained or Killed. It returns their number.
+// Drain stops listening and waits until every session, those of the clients in the queues included, has ended by itself
+// or ctx is done; those that are left then are ended for the reason given, Drained or Killed. It returns their number.
 func (e *Engine) Drain(ctx context.Context, reason func() Reason) int64 {
 	e.draining.Store(true)
 	e.mu.Lock()
 	bindings := e.bindings
 	e.bindings = nil
-	e.limit.Store(math.MaxInt64) // those in the queues are to be let in
 	for i, sh := range e.shards {
 		sh.loop.Call(func() { sh.listen(i, nil) })
 	}
@@ -83,13 +82,17 @@ func (e *Engine) Drain(ctx context.Context, reason func() Reason) int64 {
 	e.mu.Unlock()
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
-	for e.sessions.Load() > 0 {
+	for e.sessions.Load() > 0 || e.leaving.Load() > 0 {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			cut := e.sessions.Load()
 			for _, sh := range e.shards {
-				sh.loop.Call(func() { sh.endAll(reason()) })
+				sh.loop.Call(func() {
+					why := reason()
+					sh.endAll(why)
+					cut += sh.turnAway(why)
+				})
 			}
 			return cut
 		}

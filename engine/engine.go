@@ -40,6 +40,7 @@ type Engine struct {
 	sessions atomic.Int64 // open now, and those an accept is under way for
 	limit    atomic.Int64 // of sessions
 	draining atomic.Bool
+	leaving  atomic.Int64 // listeners on the shards that go when their queues are empty
 
 	// Guarded by mu.
 	mu       sync.Mutex
@@ -120,7 +121,7 @@ func (e *Engine) Prepare(next *balancer.Snapshot) (balancer.Plan, error) {
 				p.wanted[key] = &bound{old.binding, f}
 				continue
 			}
-			b, err := openBinding(a, f.Config, len(e.shards), e.overlaps(a, p.wanted))
+			b, err := openBinding(a, f.Config, len(e.shards), e.overlaps(a, p.wanted) || e.isLeaving(a))
 			if err != nil {
 				for _, key := range p.opened {
 					p.wanted[key].close()
@@ -337,6 +338,7 @@ func (e *Engine) Close() {
 		sh.loop.Call(func() {
 			sh.listen(0, nil)
 			sh.endAll(Killed)
+			sh.turnAway(Killed)
 			sh.pipes.resize(0)
 		})
 		sh.loop.Stop()

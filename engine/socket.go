@@ -209,7 +209,9 @@ func (b *binding) close() {
 
 func (b *binding) closeFDs() {
 	for _, fd := range b.fds {
-		_ = unix.Close(fd)
+		if fd >= 0 { // a shard may have taken it over
+			_ = unix.Close(fd)
+		}
 	}
 }
 
