@@ -296,7 +296,7 @@ func (p *process) drain(signals <-chan os.Signal) {
 // stop ends what is still there.
 func (p *process) stop() {
 	if p.admin != nil {
-		p.admin.Stop()
+		p.admin.Stop(context.Background())
 	}
 	p.engine.Close()
 	p.logs.Flush()

@@ -46,6 +46,8 @@ type Server struct {
 	listener net.Listener
 	server   *fasthttp.Server
 	done     chan struct{}
+	clients  clients
+	grace    time.Duration // of Stop
 }
 
 // A stranger can make none of these grow: the API takes small requests from few clients.
@@ -63,7 +65,7 @@ func Start(address config.Address, o Options) (*Server, error) {
 		return nil, fmt.Errorf("admin.bind: %w", err)
 	}
 	l = &patient{Listener: l, closed: make(chan struct{})}
-	s := &Server{o: o, listener: l, done: make(chan struct{})}
+	s := &Server{o: o, listener: l, done: make(chan struct{}), grace: stopGrace}
 	s.server = &fasthttp.Server{
 		Handler:                      s.handle,
 		Name:                         "awe4lb",
@@ -74,6 +76,7 @@ func Start(address config.Address, o Options) (*Server, error) {
 		Concurrency:                  maxClients,
 		DisablePreParseMultipartForm: true,
 		CloseOnShutdown:              true,
+		ConnState:                    s.clients.note,
 		Logger:                       quiet{},
 	}
 	go func() {
@@ -143,12 +146,6 @@ func (s *Server) Address() string {
 		return "unix:" + s.listener.Addr().String()
 	}
 	return s.listener.Addr().String()
-}
-
-// Stop stops listening and waits for the requests at hand.
-func (s *Server) Stop() {
-	_ = s.server.Shutdown()
-	<-s.done
 }
 
 // handle is the table of routes.

@@ -71,7 +71,7 @@ func newRig(t *testing.T, backends ...string) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(r.s.Stop)
+	t.Cleanup(func() { r.s.Stop(context.Background()) })
 	r.url = "http://" + r.s.Address()
 	return r
 }
@@ -335,7 +335,7 @@ func TestUnixSocket(t *testing.T) {
 			t.Errorf("got %v, %v", res, err)
 		}
 		client.CloseIdleConnections()
-		s.Stop()
+		s.Stop(context.Background())
 	}
 }
 
@@ -355,7 +355,7 @@ func TestNothingLeaks(t *testing.T) {
 		}
 		_, _ = io.Copy(io.Discard, res.Body)
 		res.Body.Close()
-		s.Stop()
+		s.Stop(context.Background())
 	}
 	lbtest.Eventually(t, "as many descriptors as before", func() bool { return lbtest.FDs(t) <= before })
 }
@@ -382,7 +382,7 @@ func BenchmarkScrape1000(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer s.Stop()
+	defer s.Stop(context.Background())
 	for b.Loop() {
 		res, err := http.Get("http://" + s.Address() + "/metrics")
 		if err != nil {
