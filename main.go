@@ -9,11 +9,9 @@ import (
 	_ "embed"
 	"errors"
 	"os"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"sync"
-	"syscall"
 	"time"
 
 	"awe4lb/admin"
@@ -80,31 +78,50 @@ type process struct {
 // the exit code. ready, if not nil, is called once everything listens.
 func run(path string, ready func(cli.Running)) error {
 	// Signals are caught from the first moment, so that none ends the process half started.
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
-	defer signal.Stop(signals)
+	signals, release := catchSignals()
+	defer release()
 
 	p, err := start(path)
 	if err != nil {
 		return err
 	}
-	defer p.stop()
 	systemd.Ready()
 	if ready != nil {
 		ready(p.running())
 	}
-	for s := range signals {
-		switch s {
-		case syscall.SIGHUP:
+	for {
+		select {
+		case <-signals.reload:
 			_, _ = p.reload() // it has logged what happened
-		case syscall.SIGUSR1:
+		case <-signals.reopen:
 			p.logs.Reopen()
-		default:
-			p.drain(signals)
+		case <-signals.end:
+			p.end(signals)
 			return nil
 		}
 	}
-	return nil
+}
+
+// end drains and stops. Another signal to end cuts both short.
+func (p *process) end(signals signals) {
+	ctx, now := context.WithCancel(context.Background())
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for {
+			select {
+			case <-signals.end:
+				now()
+			case <-signals.reopen:
+				p.logs.Reopen()
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	p.drain(ctx)
+	p.stop(ctx)
+	now()
+	watch.Wait()
 }
 
 // start brings everything up in order: configuration, logs, data plane, admin; then it gives up root.
@@ -157,7 +174,7 @@ func start(path string) (*process, error) {
 	}
 	if cfg.Engine.User != "" {
 		if err := privilege.Drop(cfg.Engine.User, cfg.Engine.Group); err != nil {
-			p.stop()
+			p.stop(context.Background())
 			return nil, cli.BadConfig(err)
 		}
 	}
@@ -258,8 +275,8 @@ func (p *process) history() admin.Reloads {
 	return p.reloads
 }
 
-// drain stops listening and lets sessions finish, for drain_timeout at the most or until a second signal to end.
-func (p *process) drain(signals <-chan os.Signal) {
+// drain stops listening and lets sessions finish, for drain_timeout at the most and no longer than ctx lasts.
+func (p *process) drain(ctx context.Context) {
 	p.mu.Lock() // a reload at work finishes first
 	timeout := p.cfg.Engine.DrainTimeout
 	p.mu.Unlock()
@@ -267,23 +284,8 @@ func (p *process) drain(signals <-chan os.Signal) {
 	systemd.Stopping()
 	open, _ := p.engine.Sessions()
 	p.logs.Log.Info("draining: a second signal ends at once", "sessions", open, "timeout", timeout)
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	go func() {
-		for {
-			select {
-			case s := <-signals:
-				switch s {
-				case syscall.SIGTERM, syscall.SIGINT:
-					cancel()
-				case syscall.SIGUSR1:
-					p.logs.Reopen()
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
 	cut := p.engine.Drain(ctx, func() engine.Reason {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return engine.Drained
@@ -293,10 +295,10 @@ func (p *process) drain(signals <-chan os.Signal) {
 	p.logs.Log.Info("drained", "cut", cut, "took", time.Since(begun).Round(time.Millisecond))
 }
 
-// stop ends what is still there.
-func (p *process) stop() {
+// stop ends what is still there. The admin's clients have as long as ctx lasts, and a second at the most.
+func (p *process) stop(ctx context.Context) {
 	if p.admin != nil {
-		p.admin.Stop(context.Background())
+		p.admin.Stop(ctx)
 	}
 	p.engine.Close()
 	p.logs.Flush()
