@@ -136,7 +136,7 @@ func start(path string) (*process, error) {
 			return nil, cli.BadConfig(err)
 		}
 	}
-	applyLogs, err := p.logs.Prepare(cfg.Log)
+	applyLogs, _, err := p.logs.Prepare(cfg.Log)
 	if err != nil {
 		return nil, cli.BadConfig(err)
 	}
@@ -253,12 +253,13 @@ func (p *process) tryReload() (*balancer.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	applyLogs, err := p.logs.Prepare(cfg.Log)
+	applyLogs, discardLogs, err := p.logs.Prepare(cfg.Log)
 	if err != nil {
 		return nil, err
 	}
 	report, err := p.director.Apply(cfg)
 	if err != nil {
+		discardLogs()
 		return nil, err
 	}
 	applyLogs()
