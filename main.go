@@ -8,10 +8,12 @@ import (
 	"context"
 	_ "embed"
 	"errors"
+	"net/http"
 	"os"
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"awe4lb/admin"
@@ -68,10 +70,13 @@ type process struct {
 	engine   *engine.Engine
 	admin    *admin.Server // nil when it is off
 
+	// Shared: atomics.
+	reloads atomic.Pointer[admin.Reloads] // written under mu; what it points to is not changed
+
 	// Guarded by mu, which also makes reloads wait for each other.
-	mu      sync.Mutex
-	cfg     *config.Config
-	reloads admin.Reloads
+	mu     sync.Mutex
+	cfg    *config.Config
+	ending bool // the drain has begun, or is about to
 }
 
 // run starts a process and returns when it has ended: nil after a clean stop, else an error of package cli that carries
@@ -162,7 +167,7 @@ func start(path string) (*process, error) {
 		p.engine.Close()
 		return nil, cli.CannotBind(err)
 	}
-	p.reloads = admin.Reloads{Last: time.Now(), LastOK: true}
+	p.reloads.Store(&admin.Reloads{Last: time.Now(), LastOK: true})
 	if cfg.Admin.Bind != "" {
 		p.admin, err = admin.Start(cfg.Admin.Address, admin.Options{Engine: p.engine, Director: p.director,
 			Reload: p.reload, Reloads: p.history, Log: p.logs.Log,
@@ -208,21 +213,29 @@ func (p *process) warn(cfg *config.Config) {
 	}
 }
 
+// errEnding refuses a reload. It is nobody's failure: nothing is logged or counted, and systemd has heard of the end.
+var errEnding = &admin.Refusal{Status: http.StatusConflict, Err: errors.New("the process is draining and about to end")}
+
 // reload reads the configuration again and applies it, all or nothing. Safe from any goroutine.
 func (p *process) reload() (*balancer.Report, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.ending {
+		return nil, errEnding
+	}
 	systemd.Reloading()
 	defer systemd.Ready()
 	report, err := p.tryReload()
-	p.reloads.Last, p.reloads.LastOK, p.reloads.Error = time.Now(), err == nil, ""
+	history := *p.reloads.Load()
+	defer p.reloads.Store(&history)
+	history.Last, history.LastOK, history.Error = time.Now(), err == nil, ""
 	if err != nil {
-		p.reloads.Failed++
-		p.reloads.Error = err.Error()
+		history.Failed++
+		history.Error = err.Error()
 		p.logs.Log.Error("reload refused: the running configuration stays", "error", p.mistakes(err))
 		return nil, err
 	}
-	p.reloads.OK++
+	history.OK++
 	for _, c := range report.Changes {
 		p.logs.Log.Info("reload: " + c.String())
 	}
@@ -246,16 +259,13 @@ func (p *process) mistakes(err error) string {
 }
 
 func (p *process) tryReload() (*balancer.Report, error) {
-	if p.engine.Draining() {
-		return nil, errors.New("the process is about to end")
-	}
 	cfg, err := config.Load(p.path)
 	if err != nil {
 		return nil, err
 	}
 	applyLogs, discardLogs, err := p.logs.Prepare(cfg.Log)
 	if err != nil {
-		return nil, err
+		return nil, &admin.Refusal{Status: http.StatusUnprocessableEntity, Err: err}
 	}
 	report, err := p.director.Apply(cfg)
 	if err != nil {
@@ -269,16 +279,13 @@ func (p *process) tryReload() (*balancer.Report, error) {
 	return report, nil
 }
 
-// history returns what became of the reloads so far. Safe from any goroutine.
-func (p *process) history() admin.Reloads {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.reloads
-}
+// history returns what became of the reloads so far, without waiting for one at work. Safe from any goroutine.
+func (p *process) history() admin.Reloads { return *p.reloads.Load() }
 
 // drain stops listening and lets sessions finish, for drain_timeout at the most and no longer than ctx lasts.
 func (p *process) drain(ctx context.Context) {
 	p.mu.Lock() // a reload at work finishes first
+	p.ending = true
 	timeout := p.cfg.Engine.DrainTimeout
 	p.mu.Unlock()
 	begun := time.Now()

@@ -31,6 +31,16 @@ type Options struct {
 	File     string    // the configuration
 }
 
+// Refusal is an error of Options.Reload that names the answer it deserves.
+type Refusal struct {
+	Status int // of HTTP
+	Err    error
+}
+
+func (r *Refusal) Error() string { return r.Err.Error() }
+
+func (r *Refusal) Unwrap() error { return r.Err }
+
 // Reloads is the history of reloads.
 type Reloads struct {
 	OK     uint64    // that were applied, the start not counted
@@ -206,13 +216,17 @@ func (s *Server) reload(c *fasthttp.RequestCtx) {
 	report, err := s.o.Reload()
 	var mistakes config.Errors
 	var bind *engine.BindError
+	var host *engine.HostError
+	var refusal *Refusal
 	switch {
 	case err == nil:
 		writeJSON(c, "application/json", report)
 	case errors.As(err, &mistakes):
 		problem(c, fasthttp.StatusUnprocessableEntity, "the configuration has mistakes; the running one stays", mistakes)
-	case errors.As(err, &bind):
+	case errors.As(err, &bind), errors.As(err, &host):
 		problem(c, fasthttp.StatusConflict, err.Error()+"; the running configuration stays", nil)
+	case errors.As(err, &refusal):
+		problem(c, refusal.Status, err.Error()+"; the running configuration stays", nil)
 	default:
 		problem(c, fasthttp.StatusInternalServerError, err.Error()+"; the running configuration stays", nil)
 	}

@@ -374,7 +374,8 @@ func learnZones(cfg *config.Config) error {
 			}
 			i, err := net.InterfaceByName(zone)
 			if err != nil {
-				return fmt.Errorf("pools.%s.backends: %s: no interface %q on this host", p.Name, b.Address, zone)
+				return &HostError{"pools." + p.Name + ".backends",
+					fmt.Errorf("%s: no interface %q on this host", b.Address, zone)}
 			}
 			zones.Store(zone, uint32(i.Index))
 		}

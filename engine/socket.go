@@ -110,7 +110,8 @@ func checkSources(cfg *config.Config) error {
 		for _, source := range p.Source {
 			fd, err := bindTCP(config.Address{IP: netip.AddrPortFrom(source, 0)}, false)
 			if err != nil {
-				return fmt.Errorf("pools.%s.source: %s: %w (no interface of this host has that address)", p.Name, source, err)
+				return &HostError{"pools." + p.Name + ".source",
+					fmt.Errorf("%s: %w (no interface of this host has that address)", source, err)}
 			}
 			_ = unix.Close(fd)
 		}
