@@ -14,6 +14,7 @@ import (
 	"awe4lb/balancer"
 	"awe4lb/config"
 	"awe4lb/engine"
+	"awe4lb/internal/socketfile"
 
 	"github.com/valyala/fasthttp"
 )
@@ -102,15 +103,17 @@ func listen(a config.Address) (net.Listener, error) {
 	if !a.IsUnix() {
 		return net.Listen("tcp", a.String())
 	}
-	if c, err := net.DialTimeout("unix", a.Path, time.Second); err == nil {
-		_ = c.Close()
+	switch err := socketfile.MakeWay(a.Path); {
+	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("%s: another process listens there", a)
+	case err != nil:
+		return nil, err
 	}
-	_ = os.Remove(a.Path) // left over by an earlier process
 	l, err := net.Listen("unix", a.Path)
 	if err != nil {
 		return nil, err
 	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // it would remove whatever is there by then: see Stop
 	if err := os.Chmod(a.Path, 0o600); err != nil {
 		_ = l.Close()
 		return nil, err

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"awe4lb/internal/socketfile"
+
 	"github.com/valyala/fasthttp"
 )
 
@@ -47,8 +49,13 @@ func (cs *clients) closeAll() {
 func (s *Server) Stop(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.grace)
 	defer cancel()
-	if s.server.ShutdownWithContext(ctx) != nil {
+	_ = s.listener.Close() // which Shutdown leaves open where Serve has not come as far as to tell of it
+	_ = s.server.ShutdownWithContext(ctx)
+	if ctx.Err() != nil {
 		s.clients.closeAll()
+	}
+	if a := s.listener.Addr(); a.Network() == "unix" {
+		socketfile.Remove(a.String())
 	}
 	<-s.done
 }

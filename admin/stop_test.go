@@ -6,10 +6,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"testing"
 	"time"
 
 	"awe4lb/balancer"
+	"awe4lb/config"
 	"awe4lb/internal/lbtest"
 )
 
@@ -114,4 +116,25 @@ func TestStopAnswersWhatIsAtWork(t *testing.T) {
 		t.Errorf("got %v, %v", res, err)
 	}
 	<-done
+}
+
+// TestStopRightAfterStart, when nobody may have begun to accept yet.
+func TestStopRightAfterStart(t *testing.T) {
+	r := newRig(t)
+	for range 200 {
+		s, err := Start(config.Address{IP: netip.MustParseAddrPort("127.0.0.1:0")}, r.s.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			s.Stop(context.Background())
+			close(done)
+		}()
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			t.Fatal("does not stop")
+		}
+	}
 }

@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"awe4lb/config"
+	"awe4lb/internal/socketfile"
 
 	"golang.org/x/sys/unix"
 )
@@ -148,12 +148,8 @@ func boolInt(b bool) int {
 }
 
 func openUnix(a config.Address, f *config.Frontend, shards int) (*binding, error) {
-	// A socket file that nobody listens on is left over from an earlier process.
-	if c, err := net.DialTimeout("unix", a.Path, time.Second); err == nil {
-		_ = c.Close()
-		return nil, os.NewSyscallError("bind", unix.EADDRINUSE)
-	} else if errors.Is(err, unix.ECONNREFUSED) {
-		_ = os.Remove(a.Path)
+	if err := socketfile.MakeWay(a.Path); err != nil {
+		return nil, err
 	}
 	var sa sockaddr
 	fd, errno := sysSocket(sa.set(a))
@@ -204,7 +200,7 @@ func (b *binding) tune(f *config.Frontend) {
 func (b *binding) close() {
 	b.closeFDs()
 	if b.address.IsUnix() {
-		_ = os.Remove(b.address.Path)
+		socketfile.Remove(b.address.Path)
 	}
 }
 
