@@ -50,7 +50,8 @@ type frontendStatus struct {
 	Open           int64             `json:"open"`
 	Accepted       uint64            `json:"accepted"`
 	Bytes          bytesStatus       `json:"bytes"`
-	Ended          map[string]uint64 `json:"ended"` // by reason; those that never happened are left out
+	Ended          map[string]uint64 `json:"ended"`             // by reason; those that never happened are left out
+	Retired        bool              `json:"retired,omitempty"` // no longer configured, and still has sessions
 
 	// For the metrics.
 	labels string
@@ -122,6 +123,11 @@ func (s *Server) collect() *status {
 	}
 	for _, f := range snap.Frontends {
 		out.Frontends = append(out.Frontends, frontendOf(f, st.Frontends[f.Config.Name], listeners[f.Config.Name]))
+	}
+	for _, f := range s.o.Director.RetiredFrontends() {
+		fs := frontendOf(f, st.Frontends[f.Config.Name], nil)
+		fs.Retired = true
+		out.Frontends = append(out.Frontends, fs)
 	}
 	for _, p := range snap.Pools {
 		ps := poolStatus{Name: p.Config.Name, Policy: p.Config.Policy, Backends: []backendStatus{},

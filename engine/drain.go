@@ -44,13 +44,9 @@ func (sh *shard) listen(shard int, wanted map[bindKey]*bound) {
 	}
 }
 
-// prune forgets the counters of what is no longer configured and no longer in use.
+// prune forgets the counters of what is no longer configured and no longer in use. Those of frontends stay: their totals
+// go on when one comes back, and clients in the queue of a listener that goes are still to be counted.
 func (sh *shard) prune(snap *balancer.Snapshot) {
-	for name, f := range sh.frontends {
-		if snap.Frontend(name) == nil && f.open() == 0 {
-			delete(sh.frontends, name)
-		}
-	}
 	for name := range sh.pools {
 		if snap.Pool(name) == nil {
 			delete(sh.pools, name)

@@ -156,6 +156,9 @@ func TestReloadServesTheQueueAtTheLimit(t *testing.T) {
 			}
 			serveAll(t, clients)
 			lbtest.Eventually(t, "the old listeners are gone", func() bool { return r.e.leaving.Load() == 0 })
+			if n := r.e.Stats().Frontends["f"].Accepted; n != limit+waiting {
+				t.Errorf("%d accepted, want %d", n, limit+waiting)
+			}
 			for _, c := range queue(t, network, address, 8) {
 				hearEnd(t, c, "the new one")
 				c.Close()
