@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -359,26 +358,4 @@ func openFiles() int {
 		return 1024
 	}
 	return int(min(r.Cur, 1<<30))
-}
-
-// zones holds the interface indexes of the IPv6 zones in the configuration: looking one up blocks.
-var zones sync.Map
-
-// learnZones looks up the zones of all backends.
-func learnZones(cfg *config.Config) error {
-	for _, p := range cfg.Pools {
-		for _, b := range p.Backends {
-			zone := b.Address.IP.Addr().Zone()
-			if zone == "" {
-				continue
-			}
-			i, err := net.InterfaceByName(zone)
-			if err != nil {
-				return &HostError{"pools." + p.Name + ".backends",
-					fmt.Errorf("%s: no interface %q on this host", b.Address, zone)}
-			}
-			zones.Store(zone, uint32(i.Index))
-		}
-	}
-	return nil
 }

@@ -229,12 +229,3 @@ func localAddress(fd int) (config.Address, error) {
 	}
 	return config.Address{}, syscall.EAFNOSUPPORT
 }
-
-// zoneIndex returns the interface index of an IPv6 zone, given by name or number; 0 when learnZones did not see it.
-func zoneIndex(zone string) uint32 {
-	if i, ok := zones.Load(zone); ok {
-		return i.(uint32)
-	}
-	n, _ := strconv.ParseUint(zone, 10, 32)
-	return uint32(n)
-}

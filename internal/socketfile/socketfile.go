@@ -12,10 +12,8 @@ import (
 	"time"
 )
 
-// MakeWay makes path free for a listener: a socket nobody listens on is removed. The error is syscall.EADDRINUSE when
-// somebody listens there, else says what is in the way. What MakeWay is not sure of it leaves for bind(2) to refuse.
-// Blocks for a second at the most.
-func MakeWay(path string) error {
+// InTheWay returns an error when something that is no socket stands at path. It changes nothing.
+func InTheWay(path string) error {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -25,6 +23,16 @@ func MakeWay(path string) error {
 	case info.Mode().Type() != fs.ModeSocket:
 		return fmt.Errorf("%s in the way at %s: only a socket is replaced; move it, or choose another path", kind(info.Mode()), path)
 	}
+	return nil
+}
+
+// MakeWay makes path free for a listener: a socket nobody listens on is removed. The error is syscall.EADDRINUSE when
+// somebody listens there, else says what is in the way. What MakeWay is not sure of it leaves for bind(2) to refuse.
+// Blocks for a second at the most.
+func MakeWay(path string) error {
+	if err := InTheWay(path); err != nil {
+		return err
+	}
 	c, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
 		_ = c.Close()
@@ -33,7 +41,7 @@ func MakeWay(path string) error {
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return os.Remove(path)
 	}
-	return nil
+	return nil // nothing is there, or who knows what
 }
 
 // Remove removes the socket at path, if there is one.
