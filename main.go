@@ -8,6 +8,7 @@ import (
 	"context"
 	_ "embed"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"runtime"
@@ -23,6 +24,7 @@ import (
 	"awe4lb/internal/cli"
 	"awe4lb/internal/logs"
 	"awe4lb/internal/privilege"
+	"awe4lb/internal/socketfile"
 	"awe4lb/internal/systemd"
 )
 
@@ -38,6 +40,7 @@ func main() {
 		Revision:      revision(),
 		DefaultConfig: defaultConfig,
 		Load:          config.Load,
+		Host:          checkHost,
 		Run:           run,
 	}, os.Args[1:]))
 }
@@ -58,6 +61,22 @@ func revision() string {
 		}
 	}
 	return rev + dirty
+}
+
+// checkHost returns what of a configuration this host does not have, as far as it shows without listening.
+func checkHost(cfg *config.Config) []error {
+	errs := append(logs.Check(cfg.Log), engine.CheckHost(cfg)...)
+	if cfg.Engine.User != "" {
+		if err := privilege.Check(cfg.Engine.User, cfg.Engine.Group); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if a := cfg.Admin.Address; cfg.Admin.Bind != "" && a.IsUnix() {
+		if err := socketfile.InTheWay(a.Path); err != nil {
+			errs = append(errs, fmt.Errorf("admin.bind: %w", err))
+		}
+	}
+	return errs
 }
 
 // process is a running awe4lb.

@@ -167,3 +167,26 @@ func TestDiscard(t *testing.T) {
 		t.Error("the logs changed")
 	}
 }
+
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	there := filepath.Join(dir, "there")
+	if err := os.WriteFile(there, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, output := range []string{"stderr", there, filepath.Join(dir, "new")} {
+		if errs := Check(config.Log{Output: output, Access: config.AccessLog{Output: output}}); errs != nil {
+			t.Errorf("%s: %v", output, errs)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "new")); err == nil {
+		t.Error("the file was made")
+	}
+	for _, output := range []string{dir, filepath.Join(dir, "no", "x"), filepath.Join(there, "x")} {
+		errs := Check(config.Log{Output: output, Access: config.AccessLog{Output: output}})
+		if len(errs) != 2 || !strings.HasPrefix(errs[0].Error(), "log.output: ") ||
+			!strings.HasPrefix(errs[1].Error(), "log.access.output: ") || !strings.Contains(errs[0].Error(), output) {
+			t.Errorf("%s: got %v", output, errs)
+		}
+	}
+}
