@@ -142,10 +142,15 @@ func (p *process) end(signals signals) {
 			}
 		}
 	})
+	drops := p.engine.AccessDrops()
 	p.drain(ctx)
 	p.stop(ctx)
 	now()
 	watch.Wait()
+	if all := p.engine.AccessDrops(); all > 0 { // nobody can ask the metrics any more
+		p.logs.Log.Warn("access log: lines were dropped, the writer was slower than the traffic",
+			"at_exit", all-drops, "since_start", all)
+	}
 }
 
 // start brings everything up in order: configuration, logs, data plane, admin; then it gives up root.
