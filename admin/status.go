@@ -25,6 +25,8 @@ type status struct {
 	Pools     []poolStatus     `json:"pools"`
 	Retired   []backendStatus  `json:"retired"` // backends no longer configured that still have sessions
 	Shards    []shardStatus    `json:"shards"`
+
+	refused uint64 // for the metrics: by max_connections of any frontend, those no longer configured included
 }
 
 type configStatus struct {
@@ -93,6 +95,7 @@ type backendStatus struct {
 type shardStatus struct {
 	Sessions     int    `json:"sessions"`
 	AcceptPauses uint64 `json:"accept_pauses"`
+	LimitPauses  uint64 `json:"limit_pauses"` // of accept_pauses
 	AcceptErrors uint64 `json:"accept_errors"`
 	Pipes        int    `json:"pipes"`
 	SplicedBytes uint64 `json:"spliced_bytes"`
@@ -147,6 +150,9 @@ func (s *Server) collect() *status {
 		bs := backendOf(b, st.Backends[b])
 		bs.State = "draining"
 		out.Retired = append(out.Retired, bs)
+	}
+	for _, f := range st.Frontends {
+		out.refused += f.Ended[engine.Limit]
 	}
 	for _, sh := range st.Shards {
 		out.Shards = append(out.Shards, shardStatus(sh))

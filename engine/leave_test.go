@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -176,7 +174,7 @@ func TestDrainServesTheQueueWithoutDescriptors(t *testing.T) {
 		sh.loop.Call(sh.pause)
 	}
 	clients := queue(t, "tcp", r.address(), waiting)
-	release := hoard(t)
+	release := lbtest.Hoard(t)
 	cut := make(chan int64)
 	go func() { cut <- r.e.Drain(context.Background(), func() Reason { return Drained }) }()
 	lbtest.Eventually(t, "the listeners are leaving", func() bool { return r.e.leaving.Load() > 0 })
@@ -185,36 +183,4 @@ func TestDrainServesTheQueueWithoutDescriptors(t *testing.T) {
 	if n := <-cut; n != 0 {
 		t.Errorf("%d cut, want none", n)
 	}
-}
-
-// hoard takes every descriptor the process may have, under a limit lowered for it, until release is called.
-func hoard(t *testing.T) (release func()) {
-	t.Helper()
-	var was syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
-		t.Fatal(err)
-	}
-	low := was
-	low.Cur = uint64(lbtest.FDs(t) + 64)
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low); err != nil {
-		t.Fatal(err)
-	}
-	var files []*os.File
-	for {
-		f, err := os.Open(os.DevNull)
-		if err != nil {
-			break
-		}
-		files = append(files, f)
-	}
-	release = sync.OnceFunc(func() {
-		for _, f := range files {
-			f.Close()
-		}
-		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(release)
-	return release
 }

@@ -49,6 +49,9 @@ func (l *listener) accept(budget int) taken {
 	var now int64
 	for range budget {
 		if !sh.eng.admit() {
+			if !sh.paused {
+				sh.stats.LimitPauses++
+			}
 			sh.pause()
 			return noRoom
 		}
