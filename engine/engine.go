@@ -184,6 +184,7 @@ func (p *plan) Commit() []balancer.Change {
 		changes = append(changes, balancer.Change{Kind: "listener", Name: b.local.String(), Action: "removed"})
 	}
 	engine := &p.next.Config.Engine
+	e.warnFastOpen(p.next.Config)
 	fds, pipes := e.budget(engine, p.wanted)
 	e.limit.Store(fds)
 	for i, sh := range e.shards {
