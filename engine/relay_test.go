@@ -121,8 +121,8 @@ func TestBulkIsSpliced(t *testing.T) {
 	}
 }
 
-// TestOneByteSegments also shows that nothing is held back to be sent with more: each byte comes back before the next
-// one goes.
+// TestOneByteSegments: each byte comes back before the next one goes. That nothing is held back to be sent with more,
+// TestNothingIsHeldBack shows: here every byte is acknowledged with its echo.
 func TestOneByteSegments(t *testing.T) {
 	r := newRig(t, []string{lbtest.Echo(t)}, nil)
 	c := r.dial()

@@ -121,16 +121,6 @@ func isClosed(fd uintptr) bool {
 	return errno != 0 || info[0] == tcpClose
 }
 
-// Reset says data and resets the connection as soon as the client has sent something.
-func Reset(t testing.TB, data []byte) string {
-	t.Helper()
-	return Serve(t, func(c *net.TCPConn) {
-		_, _ = c.Read(make([]byte, 1<<16))
-		_, _ = c.Write(data)
-		_ = c.SetLinger(0)
-	})
-}
-
 // Refused is an address nobody listens on.
 func Refused(t testing.TB) string {
 	t.Helper()
