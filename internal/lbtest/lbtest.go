@@ -39,6 +39,12 @@ func ServeUnix(t testing.TB, path string, handle func(net.Conn)) string {
 	return "unix:" + path
 }
 
+// ServeOn is Serve on a listener that is there already; it is closed with the test.
+func ServeOn(t testing.TB, l net.Listener, handle func(net.Conn)) {
+	t.Helper()
+	serve(t, l, handle)
+}
+
 func listen(t testing.TB, address string) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
