@@ -3,11 +3,14 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -153,5 +156,81 @@ func TestReloadAnswersOfTheHost(t *testing.T) {
 			!strings.Contains(p.Detail, tc.want) || !strings.HasSuffix(p.Detail, "; the running configuration stays") {
 			t.Errorf("%d %s; want %d and %s", code, body, tc.code, tc.want)
 		}
+	}
+}
+
+// TestReloadsUnderTraffic reloads a process a hundred times by SIGHUP, with backends, policy and a log file changing,
+// while clients come and go. No request fails, the one connection that lives through all of it is not disturbed, and the
+// process has as many descriptors as before.
+func TestReloadsUnderTraffic(t *testing.T) {
+	const reloads = 100
+	backends := []string{lbtest.Echo(t), lbtest.Echo(t)}
+	dir := t.TempDir()
+	text := func(i int) string {
+		return fmt.Sprintf("[log.access]\noutput = %q\n", filepath.Join(dir, fmt.Sprint("access.", i%3))) +
+			toml(backends[i%2], admin0) + fmt.Sprintf("policy = %q\n", []string{"random", "roundrobin", "leastconn"}[i%3])
+	}
+	in := startInstance(t, text(0))
+	address, url := in.address("f"), in.adminURL()
+	long := dial(t, address)
+	ask(t, long, "begin")
+	get(t, "GET", url+"/metrics") // its connection stays open
+	before := in.descriptors()
+
+	stop := make(chan struct{})
+	var served atomic.Int64
+	var clients sync.WaitGroup
+	for range 4 {
+		clients.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				c, err := net.Dial("tcp", address)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+				_, _ = io.WriteString(c, "question")
+				_ = c.(*net.TCPConn).CloseWrite()
+				if b, err := io.ReadAll(c); err != nil || string(b) != "question" {
+					t.Errorf("got %q, %v", b, err)
+				}
+				c.Close()
+				served.Add(1)
+			}
+		})
+	}
+	for i := 1; i <= reloads && !t.Failed(); i++ {
+		n := served.Load()
+		in.write(text(i))
+		in.signal(syscall.SIGHUP)
+		in.wantLog(fmt.Sprintf("msg=reloaded .*config_version=%d ", i+1))
+		lbtest.Eventually(t, "traffic after a reload", func() bool { return served.Load() > n })
+		ask(t, long, "still here")
+	}
+	close(stop)
+	clients.Wait()
+	_, m := get(t, "GET", url+"/metrics")
+	for _, want := range []string{fmt.Sprintf(`awe4lb_config_reloads_total{result="ok"} %d`, reloads), `awe4lb_config_reloads_total{result="failed"} 0`,
+		fmt.Sprintf(`awe4lb_server_connections_total{server="f",protocol="tcp"} %d`, served.Load()+1)} {
+		if !strings.Contains(m, want+"\n") {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+	lbtest.Eventually(t, "as many descriptors as before", func() bool { return in.descriptors() <= before })
+	lines := 0
+	long.Close()
+	in.signal(syscall.SIGTERM)
+	in.wantExit(0)
+	for i := range 3 {
+		b, _ := os.ReadFile(filepath.Join(dir, fmt.Sprint("access.", i)))
+		lines += strings.Count(string(b), "reason=client_eof")
+	}
+	if lines != int(served.Load())+1 {
+		t.Errorf("%d lines in the access logs of %d sessions", lines, served.Load()+1)
 	}
 }
