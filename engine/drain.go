@@ -82,10 +82,11 @@ func (e *Engine) Drain(ctx context.Context, reason func() Reason) int64 {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			cut := e.sessions.Load()
+			cut := int64(0)
 			for _, sh := range e.shards {
 				sh.loop.Call(func() {
 					why := reason()
+					cut += int64(sh.open)
 					sh.endAll(why)
 					cut += sh.turnAway(why)
 				})

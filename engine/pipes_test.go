@@ -13,7 +13,7 @@ import (
 // TestPipesAreBounded has more slow readers of spliced streams than there are pipes. The shard never has more pipes than
 // its limit, those without one go on by reading and writing, and every byte arrives once they all read.
 func TestPipesAreBounded(t *testing.T) {
-	const readers, limit, size = 24, 4, 24 << 20
+	const readers, limit, size = 12, 4, 16 << 20
 	r := newRigOf(t, 1, []string{lbtest.Serve(t, func(c *net.TCPConn) {
 		_, _ = io.Copy(c, lbtest.NewStream(7, size))
 	})}, func(c *config.Config) { c.Engine.SplicePipes = limit })
