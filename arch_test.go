@@ -13,20 +13,21 @@ import (
 // rank orders the rooms of the house: a package may import only packages of a lower rank (docs/architecture.md). Rooms of
 // one rank know nothing of each other.
 var rank = map[string]int{
-	"awe4lb":                    6,
-	"awe4lb/internal/cli":       5,
-	"awe4lb/admin":              4,
-	"awe4lb/internal/logs":      4,
-	"awe4lb/engine":             3,
-	"awe4lb/balancer":           2,
-	"awe4lb/tlsbridge":          2,
-	"awe4lb/discovery":          2,
-	"awe4lb/health":             2,
-	"awe4lb/config":             1,
-	"awe4lb/engine/loop":        1,
-	"awe4lb/internal/privilege": 1,
-	"awe4lb/internal/systemd":   1,
-	"awe4lb/internal/lbtest":    0,
+	"awe4lb":                     6,
+	"awe4lb/internal/cli":        5,
+	"awe4lb/admin":               4,
+	"awe4lb/internal/logs":       4,
+	"awe4lb/engine":              3,
+	"awe4lb/balancer":            2,
+	"awe4lb/tlsbridge":           2,
+	"awe4lb/discovery":           2,
+	"awe4lb/health":              2,
+	"awe4lb/config":              1,
+	"awe4lb/engine/loop":         1,
+	"awe4lb/internal/privilege":  1,
+	"awe4lb/internal/socketfile": 1,
+	"awe4lb/internal/systemd":    1,
+	"awe4lb/internal/lbtest":     0,
 }
 
 // only says which rooms may use a third party. A room covers the packages below it.

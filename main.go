@@ -8,12 +8,13 @@ import (
 	"context"
 	_ "embed"
 	"errors"
+	"fmt"
+	"net/http"
 	"os"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"awe4lb/admin"
@@ -23,6 +24,7 @@ import (
 	"awe4lb/internal/cli"
 	"awe4lb/internal/logs"
 	"awe4lb/internal/privilege"
+	"awe4lb/internal/socketfile"
 	"awe4lb/internal/systemd"
 )
 
@@ -38,6 +40,7 @@ func main() {
 		Revision:      revision(),
 		DefaultConfig: defaultConfig,
 		Load:          config.Load,
+		Host:          checkHost,
 		Run:           run,
 	}, os.Args[1:]))
 }
@@ -60,6 +63,22 @@ func revision() string {
 	return rev + dirty
 }
 
+// checkHost returns what of a configuration this host does not have, as far as it shows without listening.
+func checkHost(cfg *config.Config) []error {
+	errs := append(logs.Check(cfg.Log), engine.CheckHost(cfg)...)
+	if cfg.Engine.User != "" {
+		if err := privilege.Check(cfg.Engine.User, cfg.Engine.Group); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if a := cfg.Admin.Address; cfg.Admin.Bind != "" && a.IsUnix() {
+		if err := socketfile.InTheWay(a.Path); err != nil {
+			errs = append(errs, fmt.Errorf("admin.bind: %w", err))
+		}
+	}
+	return errs
+}
+
 // process is a running awe4lb.
 type process struct {
 	// Set once, never changed.
@@ -70,41 +89,68 @@ type process struct {
 	engine   *engine.Engine
 	admin    *admin.Server // nil when it is off
 
+	// Shared: atomics.
+	reloads atomic.Pointer[admin.Reloads] // written under mu; what it points to is not changed
+
 	// Guarded by mu, which also makes reloads wait for each other.
-	mu      sync.Mutex
-	cfg     *config.Config
-	reloads admin.Reloads
+	mu     sync.Mutex
+	cfg    *config.Config
+	ending bool // the drain has begun, or is about to
 }
 
 // run starts a process and returns when it has ended: nil after a clean stop, else an error of package cli that carries
 // the exit code. ready, if not nil, is called once everything listens.
 func run(path string, ready func(cli.Running)) error {
 	// Signals are caught from the first moment, so that none ends the process half started.
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
-	defer signal.Stop(signals)
+	signals, release := catchSignals()
+	defer release()
 
 	p, err := start(path)
 	if err != nil {
 		return err
 	}
-	defer p.stop()
 	systemd.Ready()
 	if ready != nil {
 		ready(p.running())
 	}
-	for s := range signals {
-		switch s {
-		case syscall.SIGHUP:
+	for {
+		select {
+		case <-signals.reload:
 			_, _ = p.reload() // it has logged what happened
-		case syscall.SIGUSR1:
+		case <-signals.reopen:
 			p.logs.Reopen()
-		default:
-			p.drain(signals)
+		case <-signals.end:
+			p.end(signals)
 			return nil
 		}
 	}
-	return nil
+}
+
+// end drains and stops. Another signal to end cuts both short.
+func (p *process) end(signals signals) {
+	ctx, now := context.WithCancel(context.Background())
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for {
+			select {
+			case <-signals.end:
+				now()
+			case <-signals.reopen:
+				p.logs.Reopen()
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	drops := p.engine.AccessDrops()
+	p.drain(ctx)
+	p.stop(ctx)
+	now()
+	watch.Wait()
+	if all := p.engine.AccessDrops(); all > 0 { // nobody can ask the metrics any more
+		p.logs.Log.Warn("access log: lines were dropped, the writer was slower than the traffic",
+			"at_exit", all-drops, "since_start", all)
+	}
 }
 
 // start brings everything up in order: configuration, logs, data plane, admin; then it gives up root.
@@ -119,7 +165,7 @@ func start(path string) (*process, error) {
 			return nil, cli.BadConfig(err)
 		}
 	}
-	applyLogs, err := p.logs.Prepare(cfg.Log)
+	applyLogs, _, err := p.logs.Prepare(cfg.Log)
 	if err != nil {
 		return nil, cli.BadConfig(err)
 	}
@@ -145,7 +191,7 @@ func start(path string) (*process, error) {
 		p.engine.Close()
 		return nil, cli.CannotBind(err)
 	}
-	p.reloads = admin.Reloads{Last: time.Now(), LastOK: true}
+	p.reloads.Store(&admin.Reloads{Last: time.Now(), LastOK: true})
 	if cfg.Admin.Bind != "" {
 		p.admin, err = admin.Start(cfg.Admin.Address, admin.Options{Engine: p.engine, Director: p.director,
 			Reload: p.reload, Reloads: p.history, Log: p.logs.Log,
@@ -157,7 +203,7 @@ func start(path string) (*process, error) {
 	}
 	if cfg.Engine.User != "" {
 		if err := privilege.Drop(cfg.Engine.User, cfg.Engine.Group, keptCapabilities(cfg)...); err != nil {
-			p.stop()
+			p.stop(context.Background())
 			return nil, cli.BadConfig(err)
 		}
 	}
@@ -202,21 +248,29 @@ func (p *process) warn(cfg *config.Config) {
 	}
 }
 
+// errEnding refuses a reload. It is nobody's failure: nothing is logged or counted, and systemd has heard of the end.
+var errEnding = &admin.Refusal{Status: http.StatusConflict, Err: errors.New("the process is draining and about to end")}
+
 // reload reads the configuration again and applies it, all or nothing. Safe from any goroutine.
 func (p *process) reload() (*balancer.Report, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.ending {
+		return nil, errEnding
+	}
 	systemd.Reloading()
 	defer systemd.Ready()
 	report, err := p.tryReload()
-	p.reloads.Last, p.reloads.LastOK, p.reloads.Error = time.Now(), err == nil, ""
+	history := *p.reloads.Load()
+	defer p.reloads.Store(&history)
+	history.Last, history.LastOK, history.Error = time.Now(), err == nil, ""
 	if err != nil {
-		p.reloads.Failed++
-		p.reloads.Error = err.Error()
+		history.Failed++
+		history.Error = err.Error()
 		p.logs.Log.Error("reload refused: the running configuration stays", "error", p.mistakes(err))
 		return nil, err
 	}
-	p.reloads.OK++
+	history.OK++
 	for _, c := range report.Changes {
 		p.logs.Log.Info("reload: " + c.String())
 	}
@@ -240,19 +294,17 @@ func (p *process) mistakes(err error) string {
 }
 
 func (p *process) tryReload() (*balancer.Report, error) {
-	if p.engine.Draining() {
-		return nil, errors.New("the process is about to end")
-	}
 	cfg, err := config.Load(p.path)
 	if err != nil {
 		return nil, err
 	}
-	applyLogs, err := p.logs.Prepare(cfg.Log)
+	applyLogs, discardLogs, err := p.logs.Prepare(cfg.Log)
 	if err != nil {
-		return nil, err
+		return nil, &admin.Refusal{Status: http.StatusUnprocessableEntity, Err: err}
 	}
 	report, err := p.director.Apply(cfg)
 	if err != nil {
+		discardLogs()
 		return nil, err
 	}
 	applyLogs()
@@ -262,16 +314,13 @@ func (p *process) tryReload() (*balancer.Report, error) {
 	return report, nil
 }
 
-// history returns what became of the reloads so far. Safe from any goroutine.
-func (p *process) history() admin.Reloads {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.reloads
-}
+// history returns what became of the reloads so far, without waiting for one at work. Safe from any goroutine.
+func (p *process) history() admin.Reloads { return *p.reloads.Load() }
 
-// drain stops listening and lets sessions finish, for drain_timeout at the most or until a second signal to end.
-func (p *process) drain(signals <-chan os.Signal) {
+// drain stops listening and lets sessions finish, for drain_timeout at the most and no longer than ctx lasts.
+func (p *process) drain(ctx context.Context) {
 	p.mu.Lock() // a reload at work finishes first
+	p.ending = true
 	timeout := p.cfg.Engine.DrainTimeout
 	p.mu.Unlock()
 	begun := time.Now()
@@ -279,23 +328,8 @@ func (p *process) drain(signals <-chan os.Signal) {
 	sessions, _ := p.engine.Sessions()
 	flows, _ := p.engine.Flows()
 	p.logs.Log.Info("draining: a second signal ends at once", "sessions", sessions, "flows", flows, "timeout", timeout)
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	go func() {
-		for {
-			select {
-			case s := <-signals:
-				switch s {
-				case syscall.SIGTERM, syscall.SIGINT:
-					cancel()
-				case syscall.SIGUSR1:
-					p.logs.Reopen()
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
 	cut := p.engine.Drain(ctx, func() engine.Reason {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return engine.Drained
@@ -305,10 +339,10 @@ func (p *process) drain(signals <-chan os.Signal) {
 	p.logs.Log.Info("drained", "cut", cut, "took", time.Since(begun).Round(time.Millisecond))
 }
 
-// stop ends what is still there.
-func (p *process) stop() {
+// stop ends what is still there. The admin's clients have as long as ctx lasts, and a second at the most.
+func (p *process) stop(ctx context.Context) {
 	if p.admin != nil {
-		p.admin.Stop()
+		p.admin.Stop(ctx)
 	}
 	p.engine.Close()
 	p.logs.Flush()

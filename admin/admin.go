@@ -14,6 +14,7 @@ import (
 	"awe4lb/balancer"
 	"awe4lb/config"
 	"awe4lb/engine"
+	"awe4lb/internal/socketfile"
 
 	"github.com/valyala/fasthttp"
 )
@@ -31,6 +32,16 @@ type Options struct {
 	File     string    // the configuration
 }
 
+// Refusal is an error of Options.Reload that names the answer it deserves.
+type Refusal struct {
+	Status int // of HTTP
+	Err    error
+}
+
+func (r *Refusal) Error() string { return r.Err.Error() }
+
+func (r *Refusal) Unwrap() error { return r.Err }
+
 // Reloads is the history of reloads.
 type Reloads struct {
 	OK     uint64    // that were applied, the start not counted
@@ -46,6 +57,8 @@ type Server struct {
 	listener net.Listener
 	server   *fasthttp.Server
 	done     chan struct{}
+	clients  clients
+	grace    time.Duration // of Stop
 }
 
 // A stranger can make none of these grow: the API takes small requests from few clients.
@@ -63,7 +76,7 @@ func Start(address config.Address, o Options) (*Server, error) {
 		return nil, fmt.Errorf("admin.bind: %w", err)
 	}
 	l = &patient{Listener: l, closed: make(chan struct{})}
-	s := &Server{o: o, listener: l, done: make(chan struct{})}
+	s := &Server{o: o, listener: l, done: make(chan struct{}), grace: stopGrace}
 	s.server = &fasthttp.Server{
 		Handler:                      s.handle,
 		Name:                         "awe4lb",
@@ -74,6 +87,7 @@ func Start(address config.Address, o Options) (*Server, error) {
 		Concurrency:                  maxClients,
 		DisablePreParseMultipartForm: true,
 		CloseOnShutdown:              true,
+		ConnState:                    s.clients.note,
 		Logger:                       quiet{},
 	}
 	go func() {
@@ -89,15 +103,17 @@ func listen(a config.Address) (net.Listener, error) {
 	if !a.IsUnix() {
 		return net.Listen("tcp", a.String())
 	}
-	if c, err := net.DialTimeout("unix", a.Path, time.Second); err == nil {
-		_ = c.Close()
+	switch err := socketfile.MakeWay(a.Path); {
+	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("%s: another process listens there", a)
+	case err != nil:
+		return nil, err
 	}
-	_ = os.Remove(a.Path) // left over by an earlier process
 	l, err := net.Listen("unix", a.Path)
 	if err != nil {
 		return nil, err
 	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // it would remove whatever is there by then: see Stop
 	if err := os.Chmod(a.Path, 0o600); err != nil {
 		_ = l.Close()
 		return nil, err
@@ -143,12 +159,6 @@ func (s *Server) Address() string {
 		return "unix:" + s.listener.Addr().String()
 	}
 	return s.listener.Addr().String()
-}
-
-// Stop stops listening and waits for the requests at hand.
-func (s *Server) Stop() {
-	_ = s.server.Shutdown()
-	<-s.done
 }
 
 // handle is the table of routes.
@@ -209,13 +219,17 @@ func (s *Server) reload(c *fasthttp.RequestCtx) {
 	report, err := s.o.Reload()
 	var mistakes config.Errors
 	var bind *engine.BindError
+	var host *engine.HostError
+	var refusal *Refusal
 	switch {
 	case err == nil:
 		writeJSON(c, "application/json", report)
 	case errors.As(err, &mistakes):
 		problem(c, fasthttp.StatusUnprocessableEntity, "the configuration has mistakes; the running one stays", mistakes)
-	case errors.As(err, &bind):
+	case errors.As(err, &bind), errors.As(err, &host):
 		problem(c, fasthttp.StatusConflict, err.Error()+"; the running configuration stays", nil)
+	case errors.As(err, &refusal):
+		problem(c, refusal.Status, err.Error()+"; the running configuration stays", nil)
 	default:
 		problem(c, fasthttp.StatusInternalServerError, err.Error()+"; the running configuration stays", nil)
 	}

@@ -75,7 +75,7 @@ func newRig(t *testing.T, backends ...string) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(r.s.Stop)
+	t.Cleanup(func() { r.s.Stop(context.Background()) })
 	r.url = "http://" + r.s.Address()
 	return r
 }
@@ -257,6 +257,8 @@ func TestReloadAnswers(t *testing.T) {
 		{nil, 200, `"version": 9`},
 		{mistakes, 422, `"line": 2`},
 		{&engine.BindError{Frontend: "f", Address: config.Address{Path: "/x"}, Err: errors.New("no")}, 409, "frontends.f.bind: unix:/x: no; the running"},
+		{&engine.HostError{Key: "pools.p.source", Err: errors.New("192.0.2.1: not ours")}, 409, "pools.p.source: 192.0.2.1: not ours; the running"},
+		{&Refusal{422, errors.New("log file: no")}, 422, "log file: no; the running"},
 		{errors.New("disk on fire"), 500, "disk on fire"},
 	} {
 		r.reload = func() (*balancer.Report, error) {
@@ -356,7 +358,7 @@ func TestUnixSocket(t *testing.T) {
 			t.Errorf("got %v, %v", res, err)
 		}
 		client.CloseIdleConnections()
-		s.Stop()
+		s.Stop(context.Background())
 	}
 }
 
@@ -376,7 +378,7 @@ func TestNothingLeaks(t *testing.T) {
 		}
 		_, _ = io.Copy(io.Discard, res.Body)
 		res.Body.Close()
-		s.Stop()
+		s.Stop(context.Background())
 	}
 	lbtest.Eventually(t, "as many descriptors as before", func() bool { return lbtest.FDs(t) <= before })
 }
@@ -403,7 +405,7 @@ func BenchmarkScrape1000(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer s.Stop()
+	defer s.Stop(context.Background())
 	for b.Loop() {
 		res, err := http.Get("http://" + s.Address() + "/metrics")
 		if err != nil {

@@ -152,16 +152,15 @@ func writeFrontends(x *exposition, st *status) {
 		func(f *frontendStatus, name string) {
 			x.histogram(&f.stats.Duration, name, f.labels)
 		})
-	hits, pauses := uint64(0), uint64(0)
-	for _, f := range st.Frontends {
-		hits += f.stats.Ended[engine.Limit]
-	}
+	full, starved := uint64(0), uint64(0)
 	for _, sh := range st.Shards {
-		pauses += sh.AcceptPauses
+		full += sh.LimitPauses
+		starved += sh.AcceptPauses - sh.LimitPauses
 	}
 	x.family("awe4lb_limit_hits_total", "counter", "Times a limit was met, by limit.")
-	x.count(hits, "awe4lb_limit_hits_total", labels("limit", "frontend_max_connections"))
-	x.count(pauses, "awe4lb_limit_hits_total", labels("limit", "process_sessions"))
+	x.count(st.refused, "awe4lb_limit_hits_total", labels("limit", "frontend_max_connections"))
+	x.count(full, "awe4lb_limit_hits_total", labels("limit", "process_sessions"))
+	x.count(starved, "awe4lb_limit_hits_total", labels("limit", "descriptors"))
 }
 
 // directions are the values of the label direction.

@@ -26,6 +26,8 @@ type status struct {
 	Pools     []poolStatus     `json:"pools"`
 	Retired   []backendStatus  `json:"retired"` // backends no longer configured that still have sessions
 	Shards    []shardStatus    `json:"shards"`
+
+	refused uint64 // for the metrics: by max_connections of any frontend, those no longer configured included
 }
 
 type configStatus struct {
@@ -51,8 +53,9 @@ type frontendStatus struct {
 	Open           int64             `json:"open"`            // sessions or flows
 	Accepted       uint64            `json:"accepted"`
 	Bytes          bytesStatus       `json:"bytes"`
-	Ended          map[string]uint64 `json:"ended"`         // by reason; those that never happened are left out
-	UDP            *udpStatus        `json:"udp,omitempty"` // udp only
+	Ended          map[string]uint64 `json:"ended"`             // by reason; those that never happened are left out
+	Retired        bool              `json:"retired,omitempty"` // no longer configured, and still has sessions
+	UDP            *udpStatus        `json:"udp,omitempty"`     // udp only
 
 	// For the metrics.
 	labels string
@@ -102,6 +105,7 @@ type shardStatus struct {
 	Sessions     int    `json:"sessions"`
 	Flows        int    `json:"flows"`
 	AcceptPauses uint64 `json:"accept_pauses"`
+	LimitPauses  uint64 `json:"limit_pauses"` // of accept_pauses
 	AcceptErrors uint64 `json:"accept_errors"`
 	Pipes        int    `json:"pipes"`
 	SplicedBytes uint64 `json:"spliced_bytes"`
@@ -138,6 +142,11 @@ func (s *Server) collect() *status {
 	for _, f := range snap.Frontends {
 		out.Frontends = append(out.Frontends, frontendOf(f, st.Frontends[f.Config.Name], listeners[f.Config.Name]))
 	}
+	for _, f := range s.o.Director.RetiredFrontends() {
+		fs := frontendOf(f, st.Frontends[f.Config.Name], nil)
+		fs.Retired = true
+		out.Frontends = append(out.Frontends, fs)
+	}
 	for _, p := range snap.Pools {
 		ps := poolStatus{Name: p.Config.Name, Policy: p.Config.Policy, Backends: []backendStatus{},
 			labels: labels("pool", p.Config.Name)}
@@ -157,8 +166,11 @@ func (s *Server) collect() *status {
 		bs.State = "draining"
 		out.Retired = append(out.Retired, bs)
 	}
+	for _, f := range st.Frontends {
+		out.refused += f.Ended[engine.Limit]
+	}
 	for _, sh := range st.Shards {
-		out.Shards = append(out.Shards, shardStatus{Sessions: sh.Sessions, Flows: sh.Flows, AcceptPauses: sh.AcceptPauses,
+		out.Shards = append(out.Shards, shardStatus{Sessions: sh.Sessions, Flows: sh.Flows, AcceptPauses: sh.AcceptPauses, LimitPauses: sh.LimitPauses,
 			AcceptErrors: sh.AcceptErrors, Pipes: sh.Pipes, SplicedBytes: sh.SplicedBytes, AccessDrops: sh.AccessDrops,
 			FlowMoves: sh.FlowMoves, FlowRetries: sh.FlowRetries, ReplyDrops: sh.ReplyDrops, Strays: sh.Strays})
 	}

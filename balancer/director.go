@@ -26,14 +26,15 @@ type Director struct {
 	current atomic.Pointer[Snapshot]
 
 	// Guarded by mu.
-	mu      sync.Mutex
-	plane   Plane
-	retired []*Backend // no longer configured, may still have sessions
+	mu        sync.Mutex
+	plane     Plane
+	retired   []*Backend           // no longer configured, may still have sessions
+	frontends map[string]*Frontend // all there ever were, as last configured
 }
 
 // NewDirector returns a director with an empty snapshot and no plane.
 func NewDirector() *Director {
-	d := new(Director)
+	d := &Director{frontends: map[string]*Frontend{}}
 	d.current.Store(build(new(config.Config), 0, identities{}))
 	return d
 }
@@ -61,6 +62,9 @@ func (d *Director) Apply(cfg *config.Config) (*Report, error) {
 			known.backends[key] = b
 		}
 	}
+	for name, f := range d.frontends {
+		known.frontends[name] = f.Live
+	}
 	next := build(cfg, old.Version+1, known)
 	plan, err := d.plane.Prepare(next)
 	if err != nil {
@@ -70,6 +74,7 @@ func (d *Director) Apply(cfg *config.Config) (*Report, error) {
 	report := &Report{Version: next.Version, Changes: compare(old, next), NeedRestart: needRestart(old, next)}
 	report.Changes = append(report.Changes, plan.Commit()...)
 	d.retire(old, next)
+	d.remember(next)
 	return report, nil
 }
 

@@ -17,8 +17,8 @@ type Report struct {
 // Change is one difference.
 type Change struct {
 	Kind   string `json:"kind"`             // frontend, listener, pool, backend, log, engine
-	Name   string `json:"name"`             // of the frontend or pool; an address; pool/address for backends
-	Action string `json:"action"`           // added, removed, changed, kept
+	Name   string `json:"name"`             // of the frontend or pool; an address; pool/address for backends; a key of [engine]
+	Action string `json:"action"`           // added, removed, changed
 	Detail string `json:"detail,omitempty"` // in words
 }
 
@@ -73,6 +73,9 @@ func compare(old, next *Snapshot) []Change {
 	}
 	if !reflect.DeepEqual(old.Config.Log, next.Config.Log) {
 		add("log", "", "changed", "")
+	}
+	if old.Version > 0 { // the first configuration changes nothing
+		compareEngine(&old.Config.Engine, &next.Config.Engine, add)
 	}
 	return changes
 }

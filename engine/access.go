@@ -107,3 +107,16 @@ func accessLoop(rings []*accessRing, wake <-chan struct{}, stop <-chan struct{},
 		}
 	}
 }
+
+// AccessDrops returns the number of access log lines lost since the start because the writer was slower than the shards.
+// It may be called after Close too.
+func (e *Engine) AccessDrops() (n uint64) {
+	for _, sh := range e.shards {
+		var drops uint64
+		if !sh.loop.Call(func() { drops = sh.stats.AccessDrops }) {
+			drops = sh.stats.AccessDrops // the loop has ended
+		}
+		n += drops
+	}
+	return n
+}

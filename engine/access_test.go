@@ -60,3 +60,28 @@ func TestAccessRingWakes(t *testing.T) {
 	close(stop)
 	wg.Wait()
 }
+
+// TestAccessDropsAtTheEnd: with a writer that is stuck, what does not fit into the ring is counted, and the number can
+// be had after Close.
+func TestAccessDropsAtTheEnd(t *testing.T) {
+	const sessions = 1500
+	r := newRigOf(t, 1, []string{lbtest.Echo(t)}, nil)
+	for range sessions {
+		r.dial()
+	}
+	lbtest.Eventually(t, "all are open", func() bool { return r.d.Snapshot().Frontend("f").Live.Active() == sessions })
+	r.mu.Lock() // the writer's
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.e.Close()
+	}()
+	lbtest.Eventually(t, "all have ended", func() bool { return r.e.sessions.Load() == 0 })
+	r.mu.Unlock()
+	<-done
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if drops := r.e.AccessDrops(); drops == 0 || len(r.ended)+int(drops) != sessions {
+		t.Errorf("%d lines and %d dropped of %d", len(r.ended), drops, sessions)
+	}
+}

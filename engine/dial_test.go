@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -335,9 +336,12 @@ func TestUnixSockets(t *testing.T) {
 }
 
 func TestIPv6(t *testing.T) {
+	if _, err := os.Stat("/proc/net/if_inet6"); os.IsNotExist(err) {
+		t.Skip("the kernel has no IPv6")
+	}
 	l, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
-		t.Skip("no IPv6 loopback on this host: ", err)
+		t.Fatal(err)
 	}
 	address := l.Addr().String()
 	l.Close()
@@ -364,11 +368,11 @@ func TestSourceAddresses(t *testing.T) {
 		c.Pools[0].Source = []netip.Addr{netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("::1"), netip.MustParseAddr("127.0.0.3")}
 	})
 	got := map[string]bool{}
-	for range 4 {
+	for range 8 { // each shard takes them in turn
 		hearEnd(t, r.dial(), "")
 		got[<-seen] = true
 	}
-	if len(got) < 1 || got["127.0.0.1"] || !got["127.0.0.2"] && !got["127.0.0.3"] {
+	if len(got) != 2 || !got["127.0.0.2"] || !got["127.0.0.3"] {
 		t.Errorf("connected from %v; want 127.0.0.2 and 127.0.0.3", got)
 	}
 }

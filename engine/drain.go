@@ -2,14 +2,13 @@ package engine
 
 import (
 	"context"
-	"math"
 	"time"
 
 	"awe4lb/balancer"
 )
 
 // listen makes the shard take clients from exactly the bindings given. Whoever waits in the queue of a listener that goes
-// is accepted first. It runs on the loop.
+// is still served: see leave. It runs on the loop.
 func (sh *shard) listen(wanted map[bindKey]*bound) {
 	byFD, datagrams := map[int]*bound{}, map[int]*bound{}
 	for _, b := range wanted {
@@ -26,13 +25,11 @@ func (sh *shard) listen(wanted map[bindKey]*bound) {
 	if sh.flows != nil {
 		sh.flows.listen(datagrams)
 	}
-	kept := sh.listeners[:0]
+	var kept, leaving []*listener
 	for _, l := range sh.listeners {
 		b := byFD[l.fd]
 		if b == nil {
-			for !l.accept(acceptBudget) && !sh.paused {
-			}
-			sh.loop.Forget(l.fd)
+			leaving = append(leaving, l)
 			continue
 		}
 		l.front, l.fstats = b.front, sh.frontendStats(b.front.Config.Name)
@@ -41,7 +38,7 @@ func (sh *shard) listen(wanted map[bindKey]*bound) {
 	}
 	sh.listeners = kept
 	for fd, b := range byFD {
-		l := &listener{sh: sh, fd: fd, address: b.address, front: b.front,
+		l := &listener{sh: sh, fd: fd, address: b.address, own: b.binding, front: b.front,
 			fstats: sh.frontendStats(b.front.Config.Name)}
 		sh.listeners = append(sh.listeners, l)
 		if sh.paused {
@@ -51,17 +48,16 @@ func (sh *shard) listen(wanted map[bindKey]*bound) {
 			sh.pause()
 		}
 	}
+	for _, l := range leaving {
+		l.leave()
+	}
 }
 
-// prune forgets the counters of what is no longer configured and no longer in use.
+// prune forgets the counters of what is no longer configured and no longer in use. Those of frontends stay: their totals
+// go on when one comes back, and clients in the queue of a listener that goes are still to be counted.
 func (sh *shard) prune(snap *balancer.Snapshot) {
 	if sh.flows != nil {
 		sh.flows.prune()
-	}
-	for name, f := range sh.frontends {
-		if snap.Frontend(name) == nil && f.open() == 0 && !(sh.flows != nil && sh.flows.counts(name)) {
-			delete(sh.frontends, name)
-		}
 	}
 	for name := range sh.pools {
 		if snap.Pool(name) == nil {
@@ -78,8 +74,8 @@ func (sh *shard) prune(snap *balancer.Snapshot) {
 // drainPoll is how often Drain looks whether the last session has ended.
 const drainPoll = 10 * time.Millisecond
 
-// Drain lets nobody new in and waits until every session and flow has ended by itself or ctx is done; those that are left
-// then are ended for the reason given, Drained or Killed. It returns their number. UDP sockets stay open: the flows there
+// Drain lets nobody new in and waits until every session, those of the clients in the queues included, and every flow has
+// ended by itself or ctx is done; those that are left then are ended for the reason given, Drained or Killed. It returns their number. UDP sockets stay open: the flows there
 // are need them. A flow ends once it has been quiet for unreplied_timeout.
 func (e *Engine) Drain(ctx context.Context, reason func() Reason) int64 {
 	e.draining.Store(true)
@@ -90,7 +86,6 @@ func (e *Engine) Drain(ctx context.Context, reason func() Reason) int64 {
 			stay[key] = b
 		}
 	}
-	e.limit.Store(math.MaxInt64) // those in the queues are to be let in
 	for _, sh := range e.shards {
 		sh.loop.Call(func() {
 			sh.listen(stay)
@@ -108,14 +103,21 @@ func (e *Engine) Drain(ctx context.Context, reason func() Reason) int64 {
 	e.mu.Unlock()
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
-	open := func() int64 { return e.sessions.Load() + e.flows.Load() }
-	for open() > 0 {
+	for e.sessions.Load() > 0 || e.leaving.Load() > 0 || e.flows.Load() > 0 {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			cut := open()
+			cut := int64(0)
 			for _, sh := range e.shards {
-				sh.loop.Call(func() { sh.endAll(reason()) })
+				sh.loop.Call(func() {
+					why := reason()
+					cut += int64(sh.open)
+					if sh.flows != nil {
+						cut += int64(sh.flows.table.used)
+					}
+					sh.endAll(why)
+					cut += sh.turnAway(why)
+				})
 			}
 			return cut
 		}

@@ -45,11 +45,12 @@ type Engine struct {
 	sockets     atomic.Int64 // of flows, open now
 	socketLimit atomic.Int64
 	draining    atomic.Bool
+	leaving     atomic.Int64 // listeners on the shards that go when their queues are empty
 
 	// Guarded by mu.
 	mu       sync.Mutex
 	bindings map[bindKey]*bound
-	leaving  map[bindKey]*bound    // UDP, no longer configured, with flows that still use the sockets
+	retired  map[bindKey]*bound    // UDP, no longer configured, with flows that still use the sockets
 	rates    map[string]*rateTable // by frontend
 	closed   bool
 }
@@ -90,7 +91,7 @@ type bound struct {
 // a configuration.
 func New(d *balancer.Director, o Options) (*Engine, error) {
 	e := &Engine{director: d, log: o.Log, trouble: make(chan complaint, 16), left: make(chan struct{}, 1), quit: make(chan struct{}),
-		epoch: time.Now(), ports: localPorts(), bindings: map[bindKey]*bound{}, leaving: map[bindKey]*bound{}, rates: map[string]*rateTable{}}
+		epoch: time.Now(), ports: localPorts(), bindings: map[bindKey]*bound{}, retired: map[bindKey]*bound{}, rates: map[string]*rateTable{}}
 	wake := make(chan struct{}, 1)
 	for i := range o.Shards {
 		sh, err := newShard(e, i, o.ReadBuffer)
@@ -135,8 +136,8 @@ func (e *Engine) Prepare(next *balancer.Snapshot) (balancer.Plan, error) {
 	if err := checkSources(next.Config); err != nil {
 		return nil, err
 	}
-	if err := checkDatagrams(next.Config); err != nil {
-		return nil, err
+	if errs := checkDatagrams(next.Config); len(errs) > 0 {
+		return nil, errs[0]
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -149,14 +150,14 @@ func (e *Engine) Prepare(next *balancer.Snapshot) (balancer.Plan, error) {
 				continue
 			}
 			p.opened = append(p.opened, key)
-			if old := e.leaving[key]; old != nil {
+			if old := e.retired[key]; old != nil {
 				p.wanted[key] = &bound{old.binding, f, nil} // it comes back before its last flow has ended
 				continue
 			}
-			b, err := openBinding(a, f.Config, len(e.shards), e.overlaps(a, key.udp, p.wanted))
+			b, err := openBinding(a, f.Config, len(e.shards), e.overlaps(a, key.udp, p.wanted) || !key.udp && e.isLeaving(a))
 			if err != nil {
 				for _, key := range p.opened[:len(p.opened)-1] {
-					if e.leaving[key] == nil {
+					if e.retired[key] == nil {
 						p.wanted[key].close()
 					}
 				}
@@ -171,7 +172,7 @@ func (e *Engine) Prepare(next *balancer.Snapshot) (balancer.Plan, error) {
 		}
 	}
 	for key := range p.wanted {
-		delete(e.leaving, key) // Commit follows for sure
+		delete(e.retired, key) // Commit follows for sure
 	}
 	return p, nil
 }
@@ -182,7 +183,7 @@ func (e *Engine) overlaps(a config.Address, udp bool, wanted map[bindKey]*bound)
 	if a.IsUnix() {
 		return false
 	}
-	for _, bs := range []map[bindKey]*bound{e.bindings, e.leaving, wanted} {
+	for _, bs := range []map[bindKey]*bound{e.bindings, e.retired, wanted} {
 		for _, b := range bs {
 			o := b.local.IP
 			if b.udp == udp && !b.local.IsUnix() && o.Port() == a.IP.Port() && o.Addr().Is4() == a.IP.Addr().Is4() &&
@@ -232,6 +233,7 @@ func (p *plan) Commit() []balancer.Change {
 		}
 	}
 	engine := &p.next.Config.Engine
+	e.warnFastOpen(p.next.Config)
 	room := e.budget(p.next.Config, len(p.wanted))
 	e.limit.Store(room.sessions)
 	e.socketLimit.Store(room.sockets)
@@ -248,7 +250,7 @@ func (p *plan) Commit() []balancer.Change {
 	}
 	for key, b := range p.removed {
 		if b.udp {
-			e.leaving[key] = b
+			e.retired[key] = b
 		} else {
 			b.close()
 		}
@@ -403,6 +405,7 @@ func (e *Engine) close() bool {
 		sh.loop.Call(func() {
 			sh.listen(nil)
 			sh.endAll(Killed)
+			sh.turnAway(Killed)
 			sh.pipes.resize(0)
 			if sh.flows != nil {
 				sh.flows.close()
@@ -411,11 +414,11 @@ func (e *Engine) close() bool {
 		sh.loop.Stop()
 		<-sh.loop.Ended()
 	}
-	for _, bs := range []map[bindKey]*bound{e.bindings, e.leaving} {
+	for _, bs := range []map[bindKey]*bound{e.bindings, e.retired} {
 		for _, b := range bs {
 			b.close()
 		}
 	}
-	e.bindings, e.leaving = nil, nil
+	e.bindings, e.retired = nil, nil
 	return true
 }

@@ -331,9 +331,6 @@ func (fl *flows) prune() {
 	}
 }
 
-// counts reports whether a listener or a flow still counts for the frontend of that name.
-func (fl *flows) counts(name string) bool { return fl.byName[name] != nil }
-
 // New flows may take half of a shard's time while clients queue, and creditMax at once: a flow costs a socket, ten times
 // what a datagram of a live flow costs, and in a flood the live ones shall still be served. While nobody queues there is
 // no bound.

@@ -18,23 +18,42 @@ type listener struct {
 	sh      *shard
 	fd      int
 	address config.Address
+	own     *binding // of fd
 
 	// Changed by a reload.
 	front  *balancer.Frontend // as last committed: used for its name, and when the snapshot no longer has it
 	fstats *FrontendStats
+
+	leaving bool // goes when its queue is empty: see leave
 }
 
-// Ready takes clients from the queue.
-func (l *listener) Ready(int, loop.Events) { l.accept(acceptBudget) }
+// taken is what became of an accept.
+type taken uint8
 
-// accept takes up to budget clients and reports whether none was left.
-func (l *listener) accept(budget int) bool {
+const (
+	tookBudget taken = iota // more may be in the queue
+	queueEmpty
+	noRoom // for want of a session, a descriptor or memory; the shard is paused
+)
+
+// Ready takes clients from the queue.
+func (l *listener) Ready(int, loop.Events) {
+	if l.accept(acceptBudget) == queueEmpty && l.leaving {
+		l.gone()
+	}
+}
+
+// accept takes up to budget clients.
+func (l *listener) accept(budget int) taken {
 	sh := l.sh
 	var now int64
 	for range budget {
 		if !sh.eng.admit() {
+			if !sh.paused {
+				sh.stats.LimitPauses++
+			}
 			sh.pause()
-			return false
+			return noRoom
 		}
 		fd, errno := sysAccept(l.fd, &sh.peer)
 		if errno != 0 {
@@ -48,22 +67,30 @@ func (l *listener) accept(budget int) bool {
 			}
 			l.serve(fd, now)
 		case syscall.EAGAIN:
-			return true
+			return queueEmpty
 		case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:
 			sh.stats.AcceptErrors++
 			sh.eng.complain(complaint{"cannot accept: new clients wait in the accept queue", errno})
 			sh.pause()
-			return false
+			return noRoom
 		case syscall.EBADF, syscall.EINVAL, syscall.ENOTSOCK: // not a listening socket any more: our bug
 			sh.stats.AcceptErrors++
 			sh.eng.complain(complaint{"cannot accept: new clients wait in the accept queue", errno})
 			sh.loop.Forget(l.fd)
-			return true
+			return queueEmpty
 		default: // this client is gone, or its network is: accept(2) lists them
 			sh.stats.AcceptErrors++
 		}
 	}
-	return false
+	return tookBudget
+}
+
+// client returns the address of the client accepted last, the zero AddrPort on a unix socket.
+func (l *listener) client() netip.AddrPort {
+	if l.address.IsUnix() {
+		return netip.AddrPort{}
+	}
+	return l.sh.peer.addrPort()
 }
 
 // serve begins a session for a client, which has been admitted.
@@ -73,12 +100,9 @@ func (l *listener) serve(fd int, now int64) {
 	if f == nil {
 		f = l.front // removed a moment ago: the clients in its queue are still served
 	}
-	var address netip.AddrPort
-	if !l.address.IsUnix() {
-		address = sh.peer.addrPort()
-	}
+	address := l.client()
 	if !f.Live.Acquire(f.Config.MaxConnections) {
-		sh.refuse(l, fd, address, now)
+		sh.refuse(l, fd, address, now, Limit)
 		return
 	}
 	sh.session().begin(fd, l.address.IsUnix(), f, l.fstats, address, now)

@@ -121,8 +121,8 @@ func TestBulkIsSpliced(t *testing.T) {
 	}
 }
 
-// TestOneByteSegments also shows that nothing is held back to be sent with more: each byte comes back before the next
-// one goes.
+// TestOneByteSegments: each byte comes back before the next one goes. That nothing is held back to be sent with more,
+// TestNothingIsHeldBack shows: here every byte is acknowledged with its echo.
 func TestOneByteSegments(t *testing.T) {
 	r := newRig(t, []string{lbtest.Echo(t)}, nil)
 	c := r.dial()
@@ -207,8 +207,12 @@ func TestFINBehindData(t *testing.T) {
 	}
 }
 
+// isReset reports whether err is what reading or writing says after a reset.
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
 func TestDataThenReset(t *testing.T) {
-	isReset := func(err error) bool { return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) }
 	for _, size := range []int{5, 100_000, 3 << 20} {
 		data := strings.Repeat("x", size)
 		t.Run(fmt.Sprint("backend ", size), func(t *testing.T) {

@@ -89,13 +89,13 @@ func (sh *shard) recycle(s *session) {
 	}
 }
 
-// refuse ends a client's connection that is one too many.
-func (sh *shard) refuse(l *listener, fd int, address netip.AddrPort, now int64) {
+// refuse ends a client's connection before it is a session: it is one too many, or comes too late.
+func (sh *shard) refuse(l *listener, fd int, address netip.AddrPort, now int64, reason Reason) {
 	sh.eng.dismiss()
 	l.fstats.Accepted++
-	l.fstats.Ended[Limit]++
+	l.fstats.Ended[reason]++
 	if sh.access != nil {
-		sh.access.push(Record{Start: sh.loop.Time(now), Frontend: l.front.Config.Name, Client: address, Reason: Limit}, &sh.stats)
+		sh.access.push(Record{Start: sh.loop.Time(now), Frontend: l.front.Config.Name, Client: address, Reason: reason}, &sh.stats)
 	}
 	if !l.address.IsUnix() {
 		sysReset(fd)
@@ -148,6 +148,9 @@ func (sh *shard) unpause() {
 		if err := sh.loop.Listen(l.fd, l); err != nil {
 			sh.pause() // epoll wants memory too
 			return
+		}
+		if l.leaving {
+			sh.loop.Post(l.retry)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"awe4lb/config"
+	"awe4lb/internal/socketfile"
 
 	"golang.org/x/sys/unix"
 )
@@ -126,7 +126,8 @@ func checkSources(cfg *config.Config) error {
 		for _, source := range p.Source {
 			fd, err := bindSocket(config.Address{IP: netip.AddrPortFrom(source, 0)}, unix.SOCK_STREAM, false)
 			if err != nil {
-				return fmt.Errorf("pools.%s.source: %s: %w (no interface of this host has that address)", p.Name, source, err)
+				return &HostError{"pools." + p.Name + ".source",
+					fmt.Errorf("%s: %w (no interface of this host has that address)", source, err)}
 			}
 			_ = unix.Close(fd)
 		}
@@ -163,12 +164,8 @@ func boolInt(b bool) int {
 }
 
 func openUnix(a config.Address, f *config.Frontend, shards int) (*binding, error) {
-	// A socket file that nobody listens on is left over from an earlier process.
-	if c, err := net.DialTimeout("unix", a.Path, time.Second); err == nil {
-		_ = c.Close()
-		return nil, os.NewSyscallError("bind", unix.EADDRINUSE)
-	} else if errors.Is(err, unix.ECONNREFUSED) {
-		_ = os.Remove(a.Path)
+	if err := socketfile.MakeWay(a.Path); err != nil {
+		return nil, err
 	}
 	var sa sockaddr
 	fd, errno := sysSocket(sa.set(a), unix.SOCK_STREAM)
@@ -219,13 +216,15 @@ func (b *binding) tune(f *config.Frontend) {
 func (b *binding) close() {
 	b.closeFDs()
 	if b.address.IsUnix() {
-		_ = os.Remove(b.address.Path)
+		socketfile.Remove(b.address.Path)
 	}
 }
 
 func (b *binding) closeFDs() {
 	for _, fd := range b.fds {
-		_ = unix.Close(fd)
+		if fd >= 0 { // a shard may have taken it over
+			_ = unix.Close(fd)
+		}
 	}
 }
 

@@ -161,6 +161,7 @@ type PoolStats struct {
 type ShardStats struct {
 	Sessions     int    // open now
 	AcceptPauses uint64 // times accepting stopped for want of descriptors, memory or room under max_connections
+	LimitPauses  uint64 // those of them for want of room under max_connections
 	AcceptErrors uint64 // failed accepts
 	Pipes        int    // splice pipes held now
 	SplicedBytes uint64 // bytes moved in the kernel

@@ -125,7 +125,7 @@ func TestRemovedUDPFrontend(t *testing.T) {
 		}
 		return err == nil
 	})
-	if n := len(r.e.leaving); n != 0 {
+	if n := len(r.e.retired); n != 0 {
 		t.Errorf("%d listeners are still leaving", n)
 	}
 }

@@ -81,24 +81,25 @@ func (e *Engine) checkReceiveBuffer(b *bound) {
 	}
 }
 
-// checkDatagrams makes sure that this host can do what the UDP frontends ask for.
-func checkDatagrams(cfg *config.Config) error {
+// checkDatagrams returns what the UDP frontends ask for that this host cannot do.
+func checkDatagrams(cfg *config.Config) (errs []error) {
 	for _, f := range cfg.Frontends {
 		if !f.IsUDP() {
 			continue
 		}
 		for _, p := range f.UDP.SharedSource {
 			if err := checkShared(p); err != nil {
-				return fmt.Errorf("frontends.%s.udp.shared_source: %s is not local to this host: %w (ip route add local %s dev lo)", f.Name, p, err, p)
+				errs = append(errs, &HostError{"frontends." + f.Name + ".udp.shared_source",
+					fmt.Errorf("%s is not local to this host: %w (ip route add local %s dev lo)", p, err, p)})
 			}
 		}
 		if f.UDP.Transparent {
 			if err := checkTransparent(cfg, f); err != nil {
-				return fmt.Errorf("frontends.%s.udp.transparent: %w", f.Name, err)
+				errs = append(errs, &HostError{"frontends." + f.Name + ".udp.transparent", err})
 			}
 		}
 	}
-	return nil
+	return errs
 }
 
 // checkShared makes sure that the prefix of a shared_source is local to this host.

@@ -6,12 +6,15 @@ import (
 	"testing"
 	"time"
 
+	"awe4lb/internal/lbtest"
+
 	"golang.org/x/sys/unix"
 )
 
 // start runs a loop until the test ends.
 func start(t *testing.T) *Loop {
 	t.Helper()
+	lbtest.CheckLeaks(t)
 	l, err := New()
 	if err != nil {
 		t.Fatal(err)

@@ -21,6 +21,7 @@ type Program struct {
 	Revision      string
 	DefaultConfig []byte // the awe4lb.toml of the source tree
 	Load          func(path string) (*config.Config, error)
+	Host          func(*config.Config) []error // what of it this host does not have
 	Run           func(path string, ready func(Running)) error
 }
 
@@ -161,7 +162,8 @@ func newCheck(p Program) *cobra.Command {
 		Use:   "check",
 		Short: "tell every mistake in a configuration",
 		Long: `Check reads a configuration as run would and prints every mistake in it, one per line with file, line, what was found
-and what is wanted. It opens no port and changes nothing. It exits with 0 when run would take the file, else with 1.`,
+and what is wanted, then what this host does not have: addresses, interfaces, users, directories of log files. It opens no
+port and changes nothing; whether a port is free only run finds out. It exits with 0 when all is good, else with 1.`,
 		Example: "  awe4lb check --config awe4lb.toml && kill -HUP $(pidof awe4lb)",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -171,6 +173,12 @@ and what is wanted. It opens no port and changes nothing. It exits with 0 when r
 			}
 			for _, w := range cfg.Warnings {
 				fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
+			}
+			if errs := p.Host(cfg); len(errs) > 0 {
+				for _, err := range errs {
+					fmt.Fprintf(c.ErrOrStderr(), "%s: %v\n", path, err)
+				}
+				return BadConfig(fmt.Errorf("the file is good, but not for this host: %s", Plural(len(errs), "problem")))
 			}
 			backends := 0
 			for _, pool := range cfg.Pools {

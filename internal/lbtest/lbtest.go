@@ -39,6 +39,12 @@ func ServeUnix(t testing.TB, path string, handle func(net.Conn)) string {
 	return "unix:" + path
 }
 
+// ServeOn is Serve on a listener that is there already; it is closed with the test.
+func ServeOn(t testing.TB, l net.Listener, handle func(net.Conn)) {
+	t.Helper()
+	serve(t, l, handle)
+}
+
 func listen(t testing.TB, address string) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
@@ -119,16 +125,6 @@ func isClosed(fd uintptr) bool {
 	_, _, errno := syscall.Syscall6(syscall.SYS_GETSOCKOPT, fd, syscall.IPPROTO_TCP, syscall.TCP_INFO,
 		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
 	return errno != 0 || info[0] == tcpClose
-}
-
-// Reset says data and resets the connection as soon as the client has sent something.
-func Reset(t testing.TB, data []byte) string {
-	t.Helper()
-	return Serve(t, func(c *net.TCPConn) {
-		_, _ = c.Read(make([]byte, 1<<16))
-		_, _ = c.Write(data)
-		_ = c.SetLinger(0)
-	})
 }
 
 // Refused is an address nobody listens on.

@@ -34,29 +34,31 @@ func New() *Logs {
 	return l
 }
 
-// Prepare opens what cfg asks for. The logs stay as they are until the returned function is called; on error nothing is
-// left open.
-func (l *Logs) Prepare(cfg config.Log) (apply func(), err error) {
+// Prepare opens what cfg asks for. The logs stay as they are until apply is called; discard, called in its place, closes
+// what was opened. On error nothing is left open.
+func (l *Logs) Prepare(cfg config.Log) (apply, discard func(), err error) {
 	next := new(state)
 	if next.log, err = Open(cfg.Output); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	next.handler = newHandler(cfg, next.log)
 	if cfg.Access.Output != "" {
 		out, err := Open(cfg.Access.Output)
 		if err != nil {
 			next.log.Close()
-			return nil, err
+			return nil, nil, err
 		}
 		next.access = newAccessWriter(out, cfg.Access.Format)
 	}
-	return func() {
-		old := l.current.Swap(next)
-		old.log.Close()
-		if old.access != nil {
-			old.access.close()
-		}
-	}, nil
+	return func() { l.current.Swap(next).close() }, next.close, nil
+}
+
+// close writes what is left of the access log and closes the files.
+func (s *state) close() {
+	s.log.Close()
+	if s.access != nil {
+		s.access.close()
+	}
 }
 
 // HasAccess reports whether there is an access log.

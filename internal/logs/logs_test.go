@@ -13,6 +13,7 @@ import (
 
 	"awe4lb/config"
 	"awe4lb/engine"
+	"awe4lb/internal/lbtest"
 )
 
 var record = engine.Record{
@@ -68,7 +69,7 @@ func read(t *testing.T, path string) string {
 
 func apply(t *testing.T, l *Logs, c config.Log) {
 	t.Helper()
-	f, err := l.Prepare(c)
+	f, _, err := l.Prepare(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +143,7 @@ func TestBadOutputs(t *testing.T) {
 		{Level: "info", Output: "/nonexistent/x"},
 		{Level: "info", Output: "stderr", Access: config.AccessLog{Output: "/nonexistent/y"}},
 	} {
-		if _, err := l.Prepare(c); err == nil || !strings.Contains(err.Error(), "/nonexistent/") {
+		if _, _, err := l.Prepare(c); err == nil || !strings.Contains(err.Error(), "/nonexistent/") {
 			t.Errorf("%+v: got %v", c, err)
 		}
 	}
@@ -151,5 +152,47 @@ func TestBadOutputs(t *testing.T) {
 	}
 	if !l.Log.Enabled(t.Context(), slog.LevelError) {
 		t.Error("errors are not logged")
+	}
+}
+
+// TestDiscard: what was prepared and not applied leaves no descriptor behind, and the logs as they were.
+func TestDiscard(t *testing.T) {
+	lbtest.CheckLeaks(t)
+	dir := t.TempDir()
+	l := New()
+	before := l.current.Load()
+	for range 10 {
+		_, discard, err := l.Prepare(config.Log{Level: "info", Output: filepath.Join(dir, "a"),
+			Access: config.AccessLog{Output: filepath.Join(dir, "b"), Format: "text"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		discard()
+	}
+	if l.current.Load() != before {
+		t.Error("the logs changed")
+	}
+}
+
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	there := filepath.Join(dir, "there")
+	if err := os.WriteFile(there, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, output := range []string{"stderr", there, filepath.Join(dir, "new")} {
+		if errs := Check(config.Log{Output: output, Access: config.AccessLog{Output: output}}); errs != nil {
+			t.Errorf("%s: %v", output, errs)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "new")); err == nil {
+		t.Error("the file was made")
+	}
+	for _, output := range []string{dir, filepath.Join(dir, "no", "x"), filepath.Join(there, "x")} {
+		errs := Check(config.Log{Output: output, Access: config.AccessLog{Output: output}})
+		if len(errs) != 2 || !strings.HasPrefix(errs[0].Error(), "log.output: ") ||
+			!strings.HasPrefix(errs[1].Error(), "log.access.output: ") || !strings.Contains(errs[0].Error(), output) {
+			t.Errorf("%s: got %v", output, errs)
+		}
 	}
 }
