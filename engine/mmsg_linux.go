@@ -106,7 +106,8 @@ func (b *batch) beside(i int) ancillary {
 
 // ancillary is what we ask the kernel to say of a datagram that came in.
 type ancillary struct {
-	local   [16]byte // the address it was sent to, IPv4 as mapped; zero when not told
+	local   [16]byte // the address of ours it came to, IPv4 as mapped; zero when not told
+	to      [16]byte // the address it was sent to: the same, but for broadcasts and for what an error queue tells
 	segment int      // UDP_GRO: the slot holds several datagrams of so many bytes, the last maybe shorter; 0: it holds one
 }
 
@@ -121,10 +122,12 @@ func parseAncillary(b []byte) (a ancillary) {
 		data := b[unix.CmsgLen(0):length]
 		switch {
 		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
-			// ipi_spec_dst: the local address the datagram came to, which a reply shall come from.
+			// ipi_spec_dst, which a reply shall come from, and ipi_addr. For an ICMP error the kernel leaves the first unset.
 			a.local = mapped([4]byte(data[4:8]))
+			a.to = mapped([4]byte(data[8:12]))
 		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
 			a.local = [16]byte(data[:16])
+			a.to = a.local
 		case h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 2:
 			if n := int(binary.NativeEndian.Uint16(data)); n > 0 {
 				a.segment = n

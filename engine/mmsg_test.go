@@ -28,10 +28,10 @@ func TestParseAncillary(t *testing.T) {
 		want ancillary
 	}{
 		{"nothing", nil, ancillary{}},
-		{"v4", v4, ancillary{local: mapped([4]byte{10, 0, 0, 1})}},
-		{"v6", v6, ancillary{local: [16]byte{15: 7}}},
+		{"v4", v4, ancillary{local: mapped([4]byte{10, 0, 0, 1}), to: mapped([4]byte{10, 0, 0, 9})}},
+		{"v6", v6, ancillary{local: [16]byte{15: 7}, to: [16]byte{15: 7}}},
 		{"gro", gro, ancillary{segment: 1200}},
-		{"all", append(append(append([]byte(nil), strange...), gro...), v4...), ancillary{local: mapped([4]byte{10, 0, 0, 1}), segment: 1200}},
+		{"all", append(append(append([]byte(nil), strange...), gro...), v4...), ancillary{local: mapped([4]byte{10, 0, 0, 1}), to: mapped([4]byte{10, 0, 0, 9}), segment: 1200}},
 		{"cut", v4[:20], ancillary{}},
 	} {
 		if got := parseAncillary(c.b); got != c.want {

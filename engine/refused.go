@@ -42,7 +42,7 @@ func (q *errorQueue) read(fd int) (e icmpError, ok bool) {
 	}
 	oob := q.oob[:min(int(q.hdr.Controllen), len(q.oob))]
 	e.errno = parseExtendedError(oob)
-	e.local = parseAncillary(oob).local
+	e.local = parseAncillary(oob).to
 	e.payload = q.buf[:n]
 	return e, true
 }
