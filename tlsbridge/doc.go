@@ -1,5 +1,5 @@
-// Package tlsbridge speaks TLS for connections whose sockets belong to somebody else: it has no descriptors, reads no
-// files, starts no timers and never waits for the network. It stands on crypto/tls.
+// Package tlsbridge speaks TLS for connections whose sockets belong to somebody else: it has no descriptors, starts no
+// timers and never waits for the network. It stands on crypto/tls.
 //
 // # Which part does what
 //
@@ -7,6 +7,10 @@
 //	gate.go                 how many may be half-way through: Gate
 //	workers.go, worker.go   who makes handshakes: Workers
 //	conn.go, shim.go        one TLS connection, server's end or client's: Conn
+//	certificate.go          a chain and its key, checked before they are used: Certificate
+//	certificates.go         which certificate for which name and client, exchanged while in use: Certificates
+//	tickets.go              keys of session tickets, for all shards and nodes: Tickets
+//	options.go, server.go, client.go   what a person may ask for, and what Go cannot do: ServerOptions, ClientOptions
 //
 // # A session
 //
