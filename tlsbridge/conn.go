@@ -61,6 +61,9 @@ type Conn struct {
 	closed bool   // close_notify sent
 	read   int64  // bytes of plaintext
 	asides int64  // times that reading had something to say
+	over   error  // how reading ended
+	piece  []byte // the beginning of a record, while crypto/tls has it
+	dry    bool   // crypto/tls is to make do with what it has
 
 	// Shared: who owns the Conn.
 	owner atomic.Uint32
@@ -126,43 +129,44 @@ func (c *Conn) Cancel() {
 // Cancelled reports whether Cancel was called.
 func (c *Conn) Cancelled() bool { return c.owner.Load() == abandoned }
 
-// Read decrypts into p, which is not empty, and returns the number of bytes. Ciphertext that is due to the peer after
-// it (alerts, answers to key updates) is appended to out; the caller sends it even when Read fails. It reads until p is
-// full or err says why not:
+// MinRead is the least that Read reads into: a record has to fit.
+const MinRead = 20 << 10
+
+// Read decrypts into p, of MinRead bytes at least, and returns the number of bytes. Ciphertext that is due to the peer
+// after it (alerts, answers to key updates) is appended to out; the caller sends it even when Read fails. Read goes on
+// until p is full or err says why not:
 //
 //   - ErrWouldBlock: nothing more now. n may be more than 0, here and below; those bytes come first.
 //   - io.EOF: the peer has sent close_notify. Writing goes on.
 //   - ErrTruncated: the peer has sent FIN without close_notify.
 //   - anything else: the source's own error, or the peer broke the protocol or said so. The Conn is of no more use.
 //
-// All but the first last. Without an error there may be more at once: only ErrWouldBlock ends a round of reading. A round
-// costs a record's work however few bytes it returns, so a budget should be charged some kB for each Read. Does not
-// allocate but where the peer asks for more than bytes (key updates, tickets).
-func (c *Conn) Read(p, out []byte) (n int, appended []byte, err error) {
+// All but the first last. Without an error there may be more at once: only ErrWouldBlock ends a round of reading. Tiny
+// records cost as much as large ones, so a budget should be charged some kB for each Read. Does not allocate but where the
+// peer asks for more than bytes (key updates, tickets) or leaves off in the middle of a record.
+func (c *Conn) Read(sc *Scratch, p, out []byte) (n int, appended []byte, err error) {
+	if len(p) < MinRead {
+		panic("tlsbridge: Read into less than MinRead")
+	}
+	if c.over != nil {
+		return 0, out, c.over
+	}
 	c.out = out
-	for range maxRecords {
-		var m int
-		m, err = c.tls.Read(p[n:])
-		n += m
-		if err != nil || n == len(p) || len(c.out) > len(out) {
-			break
-		}
+	if borrowing {
+		n, err = c.readBorrowing(sc, p)
+	} else {
+		n, err = c.readPlain(p)
 	}
 	appended, c.out = c.out, nil
-	c.read += int64(n)
-	if len(appended) > len(out) && (err == nil || err == ErrWouldBlock) {
-		if c.asides++; c.asides > freeAsides+c.read/asideBytes {
-			err = errAsides
-		}
-	}
 	if err != nil && err != ErrWouldBlock {
 		err = c.ended(err)
+		c.over = err
 	}
 	return n, appended, err
 }
 
 const (
-	maxRecords = 64 // read in one call, so that records of a byte each cannot keep a shard busy
+	maxRecords = 64 // read in one call where records are not counted otherwise
 
 	// A peer that asks for new keys all the time wants to keep us busy, or to fill our memory with answers it never reads.
 	// No implementation does so more often than after gigabytes.

@@ -79,16 +79,36 @@ func streamer(t *testing.T, up, down int64, results chan<- error) func(closeWrit
 	}
 }
 
+// borrowNothing stands for reads of any size by crypto/tls itself.
+const borrowNothing = -1
+
+// withoutBorrowing makes the test run as if tls.Conn were not as we know it.
+func withoutBorrowing(t testing.TB) {
+	was := borrowing
+	borrowing = false
+	t.Cleanup(func() { borrowing = was })
+}
+
+// TestBorrowing: a release of Go that changes tls.Conn costs memory and speed, silently but for this.
+func TestBorrowing(t *testing.T) {
+	if !borrowing {
+		t.Error("tls.Conn has changed: see read.go")
+	}
+}
+
 // TestForms: terminate, originate, re-encrypt and pass through, in TLS 1.2 and 1.3; both directions at once, each with an
 // end of its own.
 func TestForms(t *testing.T) {
 	ca := lbtest.NewCA(t)
 	for _, form := range []string{"terminate", "originate", "re-encrypt", "pass through"} {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-			for _, pull := range []int{0, 1} {
+			for _, pull := range []int{0, 1, borrowNothing} {
 				t.Run(fmt.Sprintf("%s %s pull %d", form, tls.VersionName(version), pull), func(t *testing.T) {
+					if pull == borrowNothing {
+						withoutBorrowing(t)
+					}
 					up, down := int64(3<<20), int64(5<<20)
-					if pull > 0 || raceEnabled {
+					if pull == 1 || raceEnabled {
 						up, down = 200_000, 300_000
 					}
 					results := make(chan error, 1)
@@ -180,7 +200,14 @@ func (c *trickle) Write(b []byte) (int, error) {
 }
 
 // TestEnds: close_notify is a clean end, a FIN without it is a truncation, also between two records; a reset is a reset.
-func TestEnds(t *testing.T) {
+func TestEnds(t *testing.T) { testEnds(t) }
+
+func TestEndsWithoutBorrowing(t *testing.T) {
+	withoutBorrowing(t)
+	testEnds(t)
+}
+
+func testEnds(t *testing.T) {
 	ca := lbtest.NewCA(t)
 	for name, c := range map[string]struct {
 		end  func(*tls.Conn, *net.TCPConn)
@@ -195,7 +222,7 @@ func TestEnds(t *testing.T) {
 		"FIN in a header":   {func(_ *tls.Conn, c *net.TCPConn) { _, _ = c.Write([]byte{23, 3}); c.Close() }, ErrTruncated.Error(), "reset"},
 		"reset":             {func(_ *tls.Conn, c *net.TCPConn) { _ = c.SetLinger(0); c.Close() }, "connection reset by peer", "reset"},
 		"garbage":           {func(_ *tls.Conn, c *net.TCPConn) { _, _ = c.Write([]byte("GET / HTTP/1.1\r\n\r\n")) }, "tls: ", "reset"},
-		"a record too long": {func(_ *tls.Conn, c *net.TCPConn) { _, _ = c.Write([]byte{23, 3, 3, 0x48, 0, 0}) }, "tls: ", "reset"},
+		"a record too long": {func(_ *tls.Conn, c *net.TCPConn) { _, _ = c.Write([]byte{23, 3, 3, 0x48, 1, 0}) }, "tls: ", "reset"},
 		"a forged record": {func(_ *tls.Conn, c *net.TCPConn) {
 			_, _ = c.Write(append([]byte{23, 3, 3, 0, 30}, make([]byte, 30)...))
 		}, "bad record MAC", "reset"},

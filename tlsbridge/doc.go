@@ -7,6 +7,7 @@
 //	gate.go                 how many may be half-way through: Gate
 //	workers.go, worker.go   who makes handshakes: Workers
 //	conn.go, shim.go        one TLS connection, server's end or client's: Conn
+//	read.go                 how it reads without keeping a buffer: Scratch
 //	certificate.go          a chain and its key, checked before they are used: Certificate
 //	certificates.go         which certificate for which name and client, exchanged while in use: Certificates
 //	tickets.go              keys of session tickets, for all shards and nodes: Tickets
@@ -56,7 +57,7 @@
 //	Cancel, at any time ──────────────────▶ frees the coroutine
 //
 // In state Open the shard calls Read and Write directly. Read pulls ciphertext from the Source (read(2) straight into
-// place); what the Conn has to say is appended to a buffer of the shard's. Edge-triggered readiness hides behind a Conn:
+// place: a Scratch of the shard's); what the Conn has to say is appended to a buffer of the shard's. Edge-triggered readiness hides behind a Conn:
 // it may hold plaintext for which no event will come, so a side that became Open, or whose reading stopped early, counts
 // as readable until Read says ErrWouldBlock.
 //

@@ -27,7 +27,8 @@ type rig struct {
 	backend *unix.SockaddrInet4
 
 	// Owned by the loop.
-	plain, cipher []byte // scratch
+	plain, cipher []byte
+	scratch       *Scratch
 	sessions      map[*rigSession]bool
 
 	mu    sync.Mutex
@@ -78,6 +79,7 @@ func newRig(t testing.TB, backend string, o rigOptions) *rig {
 	b := netip.MustParseAddrPort(backend)
 	r := &rig{t: t, o: o, sessions: map[*rigSession]bool{}, plain: make([]byte, 64<<10), workers: o.workers,
 		backend: &unix.SockaddrInet4{Addr: b.Addr().As4(), Port: int(b.Port())}}
+	r.scratch = NewScratch(ScratchBytes)
 	r.cipher = make([]byte, 0, MaxCiphertext(len(r.plain)))
 	if r.o.deadline == 0 {
 		r.o.deadline = time.Minute
@@ -416,7 +418,7 @@ func (s *rigSession) pump(src, dst *rigSide) {
 		var err error
 		if src.conn != nil {
 			var own []byte
-			n, own, err = src.conn.Read(r.plain, r.cipher[:0])
+			n, own, err = src.conn.Read(r.scratch, r.plain, r.cipher[:0])
 			src.send(own)
 		} else {
 			n, err = src.Pull(r.plain)

@@ -2,7 +2,6 @@ package tlsbridge
 
 import (
 	"errors"
-	"io"
 	"net"
 	"time"
 )
@@ -23,15 +22,10 @@ func (s *shim) Read(b []byte) (int, error) {
 	if s.inOff < len(s.in) {
 		return s.readFed(b), nil
 	}
-	n, err := s.source.Pull(b)
-	switch {
-	case err == nil || err == ErrWouldBlock:
-	case err == io.EOF:
-		s.fin = true
-	default:
-		s.lost = err
+	if s.dry {
+		return 0, ErrWouldBlock
 	}
-	return n, err
+	return (*Conn)(s).pull(b)
 }
 
 func (s *shim) readFed(b []byte) int {

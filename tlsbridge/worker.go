@@ -139,9 +139,7 @@ func (w *worker) advance(c *Conn) {
 		w.delist(c)
 	default:
 		c.state = Open
-		if c.inOff == len(c.in) {
-			c.in, c.inOff = nil, 0
-		}
+		c.settle()
 		w.done.Add(1)
 		w.delist(c)
 	}
