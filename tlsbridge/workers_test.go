@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"os"
 	"runtime"
@@ -265,6 +266,36 @@ func TestGate(t *testing.T) {
 	}
 	enter("10.0.3.1", Full)
 	if s := g.Stats(); s != (GateStats{Inside: 10, Entered: 11, Full: 1, Crowded: 3}) {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestGateInUse: silent clients fill a frontend's gate, and keep others out only until their deadline.
+func TestGateInUse(t *testing.T) {
+	ca := lbtest.NewCA(t)
+	g := NewGate(100, 5, 0, 0)
+	r := newRig(t, lbtest.Echo(t), rigOptions{server: serverConfig(ca, "a.test"), gate: g, deadline: 500 * time.Millisecond})
+	for range 5 {
+		r.dial()
+	}
+	lbtest.Eventually(t, "they are in", func() bool { return g.Stats().Inside == 5 })
+	if c, err := net.Dial("tcp", r.address); err == nil { // otherwise the reset was faster
+		defer c.Close()
+	}
+	if why := r.wantEnds(); why != "gate" {
+		t.Errorf("ended by %q", why)
+	}
+	for range 5 {
+		if why := r.wantEnds(); why != "deadline" {
+			t.Errorf("ended by %q", why)
+		}
+	}
+	for range 20 { // one after the other there is room for any number
+		if _, err := visit(t, r, clientConfig(ca, "a.test")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := g.Stats(); s.Inside != 0 || s.Crowded != 1 || s.Entered != 25 {
 		t.Errorf("%+v", s)
 	}
 }
