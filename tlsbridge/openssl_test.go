@@ -145,7 +145,7 @@ func TestOpenSSLRenegotiation(t *testing.T) {
 	}
 }
 
-// TestOpenSSLRefused: old versions get protocol_version, and many key updates end the connection.
+// TestOpenSSLRefused: old versions get protocol_version.
 func TestOpenSSLRefused(t *testing.T) {
 	ca := lbtest.NewCA(t)
 	r := newRig(t, lbtest.Echo(t), rigOptions{server: serverConfig(ca, "a.test")})

@@ -3,17 +3,28 @@ package tlsbridge
 import (
 	"fmt"
 	"runtime"
+	"sync"
 	"syscall"
 	"unsafe"
 )
 
-// ownThread gives the calling goroutine a thread with its own priority and CPU, if either is asked for. The thread ends
-// with the goroutine; the Go runtime never makes others from it, so that nothing inherits them.
-func ownThread(nice, cpu int) error {
-	if nice == 0 && cpu < 0 {
-		return nil
-	}
+// onOwnThread runs f on a thread of its own, which ends with f; the Go runtime makes no others from it, so that nothing
+// inherits what f sets. It is not the process's first thread, whose priority and CPUs ps and taskset take for the whole
+// process's, and which would keep them: it cannot end.
+func onOwnThread(f func()) {
 	runtime.LockOSThread()
+	if syscall.Gettid() != syscall.Getpid() {
+		f()
+		return
+	}
+	var other sync.WaitGroup // while this goroutine holds the first thread, the other one gets another
+	other.Go(func() { onOwnThread(f) })
+	other.Wait()
+	runtime.UnlockOSThread()
+}
+
+// setThread sets the priority and the CPU of the calling goroutine's thread: 0 and -1 leave them.
+func setThread(nice, cpu int) error {
 	if nice != 0 {
 		// For Linux, 0 is the calling thread.
 		if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, nice); err != nil {

@@ -71,13 +71,24 @@ func (w *worker) wakeUp() {
 	}
 }
 
-// run is the worker's goroutine, until closing.
-func (w *worker) run(nice, cpu int, started chan<- error) {
-	err := ownThread(nice, cpu)
-	started <- err
-	if err != nil {
+// start is the worker's goroutine.
+func (w *worker) start(nice, cpu int, started chan<- error) {
+	if nice == 0 && cpu < 0 {
+		started <- nil
+		w.run()
 		return
 	}
+	onOwnThread(func() {
+		err := setThread(nice, cpu)
+		started <- err
+		if err == nil {
+			w.run()
+		}
+	})
+}
+
+// run works until closing.
+func (w *worker) run() {
 	for !w.closing.Load() {
 		w.collect()
 		c := w.resumed.take()

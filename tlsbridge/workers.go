@@ -47,7 +47,7 @@ func NewWorkers(o WorkerOptions) (*Workers, error) {
 		if len(o.CPUs) > 0 {
 			cpu = o.CPUs[i%len(o.CPUs)]
 		}
-		ws.ended.Go(func() { w.run(o.Nice, cpu, results) })
+		ws.ended.Go(func() { w.start(o.Nice, cpu, results) })
 	}
 	var err error
 	for range ws.workers {
