@@ -35,6 +35,7 @@ var only = map[string][]string{
 	"github.com/panjf2000/gnet/v2/pkg/netpoll": {"awe4lb/engine/loop"},
 	"github.com/panjf2000/gnet/v2":             {"awe4lb/engine"},
 	"golang.org/x/sys":                         {"awe4lb/engine"},
+	"golang.org/x/crypto/cryptobyte":           {"awe4lb/tlsbridge"},
 	"github.com/valyala/fasthttp":              {"awe4lb/admin"},
 	"github.com/VictoriaMetrics/metrics":       {"awe4lb/admin"},
 	"github.com/BurntSushi/toml":               {"awe4lb/config"},

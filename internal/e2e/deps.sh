@@ -11,6 +11,7 @@ nginx                                         nginx
 /usr/lib/nginx/modules/ngx_stream_module.so   libnginx-mod-stream
 haproxy                                       haproxy
 curl                                          curl
+openssl                                       openssl
 wrk                                           wrk
 redis-server                                  redis-server
 redis-benchmark                               redis-tools
