@@ -89,7 +89,6 @@ func explain(out io.Writer, path string, r Running, pids map[string]int) {
 	if l := r.listener("udp"); l != "" {
 		host, port, _ := net.SplitHostPort(l)
 		try("again and again, over UDP", "dig @%s -p %s TXT who.demo +short", host, port)
-		try("the same without dig: it echoes what is no DNS", "echo hello | nc -u -w 1 %s %s", host, port)
 		try("end dns-2: no question is lost", "kill %d", pids["dns-2"])
 	}
 	try("reload, after editing "+path, "kill -HUP %d", os.Getpid())
