@@ -109,17 +109,17 @@ func TestMaxRequests(t *testing.T) {
 // max_responses: the flow ends with the last answer it may have, and what comes later reaches nobody, however many new
 // clients there are.
 func TestLateRepliesReachNobody(t *testing.T) {
-	var late sync.WaitGroup
-	release := make(chan struct{})
+	release, said := make(chan struct{}), make(chan struct{})
 	backend := lbtest.ServeDatagrams(t, func(_ netip.AddrPort, data []byte, reply func([]byte)) {
 		reply(data)
 		if string(data) == "first" {
-			late.Go(func() {
+			go func() {
+				defer close(said)
 				<-release
 				for range 100 {
 					reply([]byte("late"))
 				}
-			})
+			}()
 		}
 	})
 	r := newUDPRig(t, []string{backend}, func(c *config.Config) { c.Frontends[0].UDP.MaxResponses = 1 })
@@ -138,7 +138,7 @@ func TestLateRepliesReachNobody(t *testing.T) {
 		}
 		if i == 20 {
 			close(release)
-			late.Wait()
+			<-said
 		}
 	}
 	for _, c := range append(others, first) {

@@ -107,8 +107,10 @@ func (fl *flows) attach(f *flow, t *target) {
 func (fl *flows) disconnect(f *flow) {
 	t := fl.targets[f.target]
 	if f.fd >= 0 {
-		if n := receiveDrops(int(f.fd)); n > 0 {
-			fl.drop(fl.fronts[f.front].stats, ToClient, DropReceiveQueue, uint64(n))
+		if f.answered > 2 { // a queue that was ever full had more than that in it
+			if n := receiveDrops(int(f.fd)); n > 0 {
+				fl.drop(fl.fronts[f.front].stats, ToClient, DropReceiveQueue, uint64(n))
+			}
 		}
 		fl.owner[f.fd] = 0
 		fl.sh.loop.Close(int(f.fd))

@@ -125,8 +125,10 @@ func TestRemovedUDPFrontend(t *testing.T) {
 		}
 		return err == nil
 	})
+	r.e.mu.Lock()
+	defer r.e.mu.Unlock()
 	if n := len(r.e.retired); n != 0 {
-		t.Errorf("%d listeners are still leaving", n)
+		t.Errorf("%d listeners are still there", n)
 	}
 }
 
