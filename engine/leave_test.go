@@ -157,10 +157,16 @@ func TestReloadServesTheQueueAtTheLimit(t *testing.T) {
 			if n := r.e.Stats().Frontends["f"].Accepted; n != limit+waiting {
 				t.Errorf("%d accepted, want %d", n, limit+waiting)
 			}
-			for _, c := range queue(t, network, address, 8) {
-				hearEnd(t, c, "the new one")
-				c.Close()
+			var wg sync.WaitGroup
+			for _, c := range queue(t, network, address, 8) { // twice the limit: those served first have to go first
+				wg.Go(func() {
+					defer c.Close()
+					if b, err := io.ReadAll(c); err != nil || string(b) != "the new one" {
+						t.Errorf("got %q, %v; want \"the new one\" and the end", b, err)
+					}
+				})
 			}
+			wg.Wait()
 		})
 	}
 }
