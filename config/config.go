@@ -116,7 +116,7 @@ func (f *Frontend) IsUDP() bool { return f.Protocol == "udp" }
 // for it. A reload applies it: to the flows there are too, except where it says new flows.
 type UDP struct {
 	Mode    string `toml:"mode" oneof:"flow datagram"` // flow: all datagrams of a client go to one backend; datagram: each is balanced by itself; default flow; new flows
-	Replies bool   `toml:"replies"`                    // default true; false, in mode datagram only: what backends answer is dropped; new flows
+	Replies bool   `toml:"replies"`                    // default true; false, in mode datagram only: what backends answer is dropped
 
 	BufferSize       Size          `toml:"buffer_size" range:"1..65507"`         // bytes, the largest datagram relayed; default 16384; larger ones are dropped and counted, never cut
 	IdleTimeout      time.Duration `toml:"idle_timeout" range:"100ms..24h"`      // default 60s; after the last datagram either way, once the backend has answered

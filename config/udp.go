@@ -39,6 +39,11 @@ func (d *decoder) checkUDP(u *UDP) {
 	if p, ok := d.places[&u.MaxRequests]; ok && u.MaxRequests > 0 && u.Mode == "datagram" {
 		d.fail(p, Error{Problem: `has no meaning in mode "datagram", which balances each datagram anyway`})
 	}
+	if u.GRO && (u.MaxRequests > 0 || u.MaxResponses > 0) {
+		if p, ok := d.places[&u.GRO]; ok {
+			d.fail(p, Error{Problem: "cannot be together with max_requests or max_responses: datagrams that are taken together cannot be counted off one by one"})
+		}
+	}
 	if u.UnrepliedTimeout > u.IdleTimeout {
 		if p, ok := d.places[&u.UnrepliedTimeout]; ok {
 			d.fail(p, Error{Got: p.got(), Want: "at most idle_timeout, which is " + shortDuration(int64(u.IdleTimeout))})

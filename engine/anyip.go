@@ -108,6 +108,7 @@ func openShared(v4 bool) (int, syscall.Errno) {
 		sysSetInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 	} else {
 		sysSetInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+		sysSetInt(fd, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1) // a route makes addresses local; sending from them wants this too
 	}
 	askErrors(fd, v4)
 	setReceiveBuffer(fd, sharedReceiveBuffer)

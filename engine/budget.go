@@ -38,7 +38,7 @@ func (e *Engine) budget(cfg *config.Config, bindings int) budget {
 		switch {
 		case !f.IsUDP():
 			tcp = true
-		case len(f.UDP.SharedSource) == 0:
+		case needsSockets(cfg, f):
 			flows += int64(f.UDP.MaxFlows)
 		}
 	}
@@ -63,6 +63,17 @@ func (e *Engine) budget(cfg *config.Config, bindings int) budget {
 			"max_flows", flows, "open_files", nofile, "flows", b.sockets)
 	}
 	return b
+}
+
+// needsSockets reports whether flows of f have sockets of their own: it has no shared_source, or a backend of a family without.
+func needsSockets(cfg *config.Config, f *config.Frontend) bool {
+	v4, v6 := families(cfg, f)
+	shared4, shared6 := false, false
+	for _, p := range f.UDP.SharedSource {
+		shared4 = shared4 || p.Addr().Is4()
+		shared6 = shared6 || p.Addr().Is6()
+	}
+	return len(f.UDP.SharedSource) == 0 || v4 && !shared4 || v6 && !shared6
 }
 
 // admitSocket counts one more socket of a flow, or reports that there is no room for it. Safe from any goroutine.

@@ -37,7 +37,8 @@ func (l *datagramListener) follow(b *bound) {
 	}
 	l.front = fl.frontOf(b.front)
 	l.front.rate = b.rate
-	l.gro = l.front.config.UDP.GRO
+	// Once on it stays on for the socket: what waits in the queue is joined already, and says so only while it is on.
+	l.gro = l.gro || l.front.config.UDP.GRO
 	fl.in.resize(l.slotBytes())
 }
 
@@ -103,10 +104,13 @@ func (l *datagramListener) take(n int) {
 		}
 		var to *balancer.Backend
 		if perDatagram {
-			if to = l.pick(&key, count); to == nil {
+			var reason DropReason
+			if to, reason = l.pick(&key); to != nil {
+				key.target = fl.targetOf(to).number
+			} else if !l.anyTarget(&key) {
+				fl.drop(l.front.stats, ToBackend, reason, count)
 				continue
 			}
-			key.target = fl.targetOf(to).number
 		}
 		hash := fl.table.hash(&key)
 		var f *flow
@@ -133,14 +137,23 @@ func (l *datagramListener) take(n int) {
 			fl.spendFlow(f)
 		}
 	}
-	for _, number := range fl.order {
+	for i, number := range fl.order {
 		f := fl.table.at(number)
-		if f.epoch != fl.epoch {
-			continue // ended meanwhile: an error on a shared socket was about it
+		fl.chains[i] = slotChain{f.head, f.tail}
+	}
+	for i, number := range fl.order {
+		f := fl.table.at(number)
+		slots := fl.chain(fl.chains[i].head, fl.chains[i].tail)
+		if f.epoch != fl.epoch { // ended meanwhile: an error on a shared socket was about it
+			fl.dropSlots(l.front.stats, ToBackend, DropRefused, fl.in, slots)
+			continue
 		}
-		fl.forward(f, fl.chain(f.head, f.tail))
+		fl.forward(f, slots)
 	}
 }
+
+// slotChain is the first and the last slot of a batch that one flow has.
+type slotChain struct{ head, tail uint16 }
 
 // chain returns the slots from head to tail, in order.
 func (fl *flows) chain(head, tail uint16) []slot {
@@ -191,32 +204,57 @@ func (l *datagramListener) check(i int, key *flowKey) (count uint64, ok bool) {
 	return count, true
 }
 
-// pick picks a backend for a datagram and counts it there; the caller gives that back. When there is none it counts the
-// drop.
-func (l *datagramListener) pick(key *flowKey, count uint64) *balancer.Backend {
+// pick picks a backend for a datagram and counts it there; the caller gives that back. Where there is none it says why.
+func (l *datagramListener) pick(key *flowKey) (*balancer.Backend, DropReason) {
 	fl := l.fl
-	client := key.clientIP()
-	reason := DropNoRoute
 	if l.closing {
-		reason = DropDraining
-	} else if pool := l.front.route(fl.sh, client); pool != nil {
-		if b := pool.Pick(balancer.ClientKey(client), nil); b != nil {
-			return b
-		}
-		fl.sh.poolStats(pool).NoBackend++
-		reason = DropNoBackend
+		return nil, DropDraining
 	}
-	fl.drop(l.front.stats, ToBackend, reason, count)
-	return nil
+	client := key.clientIP()
+	pool := fl.route(l, l.front, client)
+	if pool == nil {
+		return nil, DropNoRoute
+	}
+	b := pool.Pick(balancer.ClientKey(client), nil)
+	if b == nil {
+		fl.sh.poolStats(pool).NoBackend++
+		return nil, DropNoBackend
+	}
+	return b, kept
 }
 
-// maxFaults bounds the errors that one forward fetches; each takes an attempt or was that of another flow.
-const maxFaults = 32
+// anyTarget makes key that of a flow the client has already, to any backend: one at its max_connections is not to be picked, but
+// what its flows send is within the limit.
+func (l *datagramListener) anyTarget(key *flowKey) bool {
+	fl := l.fl
+	pool := fl.route(l, l.front, key.clientIP())
+	if pool == nil || l.closing {
+		return false
+	}
+	for _, m := range pool.Members {
+		if t := fl.byBackend[m.Backend]; t != nil {
+			key.target = t.number
+			if fl.table.find(key, fl.table.hash(key)) != 0 {
+				return true
+			}
+		}
+	}
+	key.target = 0
+	return false
+}
+
+// maxFaults bounds the errors that one forward fetches on a flow's own socket: one that comes back again and again is that of the
+// datagram at hand. On a shared socket they may be those of other flows.
+const (
+	maxFaults       = 3
+	maxSharedFaults = 32
+)
 
 // forward sends datagrams of f's client to its backend.
 func (fl *flows) forward(f *flow, slots []slot) {
 	front := fl.fronts[f.front]
-	if fl.targets[f.target].gone && front.config.UDP.OnBackendGone != "keep" {
+	l := fl.listeners[f.key.listener]
+	if fl.targets[f.target].gone && front.config.UDP.OnBackendGone != "keep" && fl.route(l, front, f.key.clientIP()) != nil {
 		if !fl.move(f, nil, BackendRemoved) {
 			fl.dropSlots(front.stats, ToBackend, DropNoBackend, fl.in, slots)
 			return
@@ -243,10 +281,18 @@ func (fl *flows) forward(f *flow, slots []slot) {
 		if errno == 0 {
 			return
 		}
-		// An error of an earlier datagram, which this call has fetched instead of sending.
-		if tries == maxFaults || !fl.failed(f, errno) {
-			fl.dropSlots(front.stats, ToBackend, DropRefused, fl.in, slots)
+		if tries == maxFaults && f.fd >= 0 || tries == maxSharedFaults {
+			fl.dropSlots(front.stats, ToBackend, DropUnreachable, fl.in, slots)
 			return
+		}
+		// An error of an earlier datagram, which this call has fetched instead of sending.
+		key := f.key
+		if !fl.failed(f, errno) {
+			if f = fl.again(l, front, key); f == nil {
+				fl.dropSlots(front.stats, ToBackend, DropRefused, fl.in, slots)
+				return
+			}
+			front = fl.fronts[f.front]
 		}
 	}
 }

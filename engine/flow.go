@@ -79,6 +79,8 @@ const (
 	wasRefused                        // flows.refusals has something about it
 	inIndex                           // the client's next datagram finds it
 	ownSocket                         // counted on the engine's limit of sockets
+	hasGRO                            // its socket joins datagrams
+	waits                             // on its front's list of flows without an answer
 )
 
 const noSource = math.MaxUint16
@@ -98,6 +100,14 @@ func (k *flowKey) clientAddr() netip.AddrPort {
 // open begins the flow of a key that has none, and returns it or the reason for which its datagram is dropped. to is the
 // backend, on which the caller has counted the flow, or nil to have one picked.
 func (fl *flows) open(l *datagramListener, key *flowKey, hash uint32, to *balancer.Backend) (*flow, DropReason) {
+	f, reason := fl.tryOpen(l, key, hash, to)
+	if f == nil && to != nil {
+		to.Release()
+	}
+	return f, reason
+}
+
+func (fl *flows) tryOpen(l *datagramListener, key *flowKey, hash uint32, to *balancer.Backend) (*flow, DropReason) {
 	front := l.front
 	if l.closing || fl.draining {
 		return nil, DropDraining
@@ -117,13 +127,15 @@ func (fl *flows) open(l *datagramListener, key *flowKey, hash uint32, to *balanc
 	f.key, f.hash, f.front, f.flags = *key, hash, front.number, flags
 	f.started, f.last, f.source = begun, uint32(fl.now), noSource
 	if reason := fl.choose(f, to, nil); reason != kept {
+		flags = f.flags
 		fl.table.release(f)
 		fl.giveRoom(front, flags)
+		fl.spend(fl.sh.loop.Now() - begun)
 		return nil, reason
 	}
 	fl.table.put(f, hash)
 	f.flags |= inIndex
-	front.unreplied.push(&fl.table, f)
+	front.await(&fl.table, f)
 	front.flows++
 	front.stats.Accepted++
 	l.binding.flows.Add(1)
@@ -135,25 +147,22 @@ func (fl *flows) open(l *datagramListener, key *flowKey, hash uint32, to *balanc
 // choose gives f a backend that is not in tried, and a way to it. to is as for open.
 func (fl *flows) choose(f *flow, to *balancer.Backend, tried []*balancer.Backend) DropReason {
 	if to != nil {
-		reason := fl.connect(f, fl.targetOf(to))
-		if reason != kept {
-			to.Release()
-		}
-		return reason
+		return fl.connect(f, fl.targetOf(to))
 	}
 	client := f.key.clientIP()
-	pool := fl.fronts[f.front].route(fl.sh, client)
+	pool := fl.route(fl.listeners[f.key.listener], fl.fronts[f.front], client)
 	if pool == nil {
 		return DropNoRoute
 	}
 	key := balancer.ClientKey(client)
-	for {
+	reason := DropNoBackend
+	for range max(pool.Config.ConnectAttempts, 1) {
 		b := pool.Pick(key, tried)
 		if b == nil {
 			fl.sh.poolStats(pool).NoBackend++
-			return DropNoBackend
+			return reason
 		}
-		reason := fl.connect(f, fl.targetOf(b))
+		reason = fl.connect(f, fl.targetOf(b))
 		if reason == kept {
 			return kept
 		}
@@ -163,6 +172,7 @@ func (fl *flows) choose(f *flow, to *balancer.Backend, tried []*balancer.Backend
 		}
 		tried = append(tried, b) // rare: no route to it, or of another family than the client it is to see
 	}
+	return reason
 }
 
 // move takes f to a backend that is not in tried. It reports false when there is none: f has then ended for that reason.
@@ -182,16 +192,18 @@ func (fl *flows) move(f *flow, tried []*balancer.Backend, reason Reason) bool {
 	f.asked, f.answered = 0, 0
 	if f.state == replied {
 		f.state = unreplied
-		fl.fronts[f.front].unreplied.push(&fl.table, f)
 	}
+	fl.fronts[f.front].await(&fl.table, f)
 	fl.reschedule(f)
 	return true
 }
 
 // markReplied notes the first answer of f's backend.
 func (fl *flows) markReplied(f *flow) {
-	f.state = replied
-	fl.fronts[f.front].unreplied.remove(&fl.table, f)
+	if f.state == unreplied {
+		f.state = replied
+	}
+	fl.fronts[f.front].heard(&fl.table, f)
 	fl.forgive(f)
 	if f.waited == 0 {
 		waited := fl.sh.loop.Now() - f.started
@@ -202,9 +214,6 @@ func (fl *flows) markReplied(f *flow) {
 
 // spendFlow makes the client's next datagram begin another flow.
 func (fl *flows) spendFlow(f *flow) {
-	if f.state == unreplied {
-		fl.fronts[f.front].unreplied.remove(&fl.table, f)
-	}
 	f.state = spent
 	fl.unindex(f)
 	fl.reschedule(f)
@@ -230,9 +239,7 @@ func (fl *flows) finish(f *flow, b *balancer.Backend, reason Reason) {
 	front := fl.fronts[f.front]
 	fl.wheel.remove(f)
 	fl.unindex(f)
-	if f.state == unreplied {
-		front.unreplied.remove(&fl.table, f)
-	}
+	front.heard(&fl.table, f)
 	fl.forgive(f)
 	duration := fl.sh.loop.Now() - f.started
 	front.stats.Ended[reason]++
@@ -251,7 +258,23 @@ func (fl *flows) finish(f *flow, b *balancer.Backend, reason Reason) {
 	}
 }
 
-// flowList is a list of unreplied flows, the oldest first.
+// await puts f at the end of the list of those without an answer, if it is not there.
+func (fr *front) await(t *flowTable, f *flow) {
+	if f.flags&waits == 0 {
+		f.flags |= waits
+		fr.unreplied.push(t, f)
+	}
+}
+
+// heard takes f off that list, if it is there.
+func (fr *front) heard(t *flowTable, f *flow) {
+	if f.flags&waits != 0 {
+		f.flags &^= waits
+		fr.unreplied.remove(t, f)
+	}
+}
+
+// flowList is a list of flows without an answer, the oldest first.
 type flowList struct{ oldest, newest uint32 }
 
 func (q *flowList) push(t *flowTable, f *flow) {

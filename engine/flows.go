@@ -51,6 +51,7 @@ type flows struct {
 	next    [inBatch]uint16
 	segment [inBatch]uint16
 	order   []uint32 // flows, or targets of the sendonly kind, that have datagrams in the batch
+	chains  [inBatch]slotChain
 	slots   []slot
 	o       outgoing
 	errors  errorQueue
@@ -74,18 +75,28 @@ type front struct {
 	config *config.Frontend
 	rate   *rateTable // shared by all shards; nil without new_flow_rate
 
+	idleTimeout time.Duration // as last followed
+
 	live      *balancer.FrontendLive
 	stats     *FrontendStats
 	unreplied flowList
 	flows     int
 }
 
-// route returns the pool for a client, or nil.
-func (fr *front) route(sh *shard, client netip.Addr) *balancer.Pool {
-	if f := sh.eng.director.Snapshot().Frontend(fr.name); f != nil {
+// route returns the pool of now for a client of l, or nil. fr is the front that a flow began with; where the listener belongs
+// to another one by now, that one decides.
+func (fl *flows) route(l *datagramListener, fr *front, client netip.Addr) *balancer.Pool {
+	if !l.closing {
+		fr = l.front
+	}
+	snap := fl.sh.eng.director.Snapshot()
+	if f := snap.Frontend(fr.name); f != nil && f.Config.IsUDP() {
 		return f.Route(client)
 	}
-	return fr.front.Route(client) // removed: flows it has may still move
+	if p := fr.front.Route(client); p != nil { // removed: its flows may still move, within the pool of that name
+		return snap.Pool(p.Config.Name)
+	}
+	return nil
 }
 
 // target is a backend as this shard sends to it.
@@ -268,12 +279,18 @@ func place[T any](list *[]*T, v *T) uint32 {
 // follow makes the shard do as the snapshot says from now on.
 func (fl *flows) follow(snap *balancer.Snapshot) {
 	fl.wake()
+	shorter := false
 	for _, fr := range fl.fronts[1:] {
 		if fr != nil {
 			if f := snap.Frontend(fr.name); f != nil && f.Config.IsUDP() {
-				fr.front, fr.config = f, f.Config
+				was := fr.idleTimeout
+				fr.front, fr.config, fr.idleTimeout = f, f.Config, f.Config.UDP.IdleTimeout
+				shorter = shorter || fr.idleTimeout < was
 			}
 		}
+	}
+	if shorter {
+		fl.each(fl.reschedule)
 	}
 	cut := false
 	for _, t := range fl.targets[1:] {
@@ -385,6 +402,9 @@ func (fl *flows) giveRoom(fr *front, flags flowFlags) {
 	fl.sh.eng.flows.Add(-1)
 }
 
+// evictLooks is the number of flows looked at for one to end: no more have datagrams in one batch.
+const evictLooks = inBatch + 1
+
 // evict ends the oldest unreplied flow of fr, or of any front where fr has none and any will do.
 func (fl *flows) evict(fr *front, any bool) bool {
 	n := fr.unreplied.oldest
@@ -399,12 +419,18 @@ func (fl *flows) evict(fr *front, any bool) bool {
 	if n == 0 {
 		return false
 	}
-	f := fl.table.at(n)
-	if f.epoch == fl.epoch {
-		return false // it has datagrams in the batch at hand
+	for range evictLooks {
+		if n == 0 {
+			return false
+		}
+		f := fl.table.at(n)
+		if f.epoch != fl.epoch { // else it has datagrams in the batch at hand
+			fl.end(f, Evicted)
+			return true
+		}
+		n = f.newer
 	}
-	fl.end(f, Evicted)
-	return true
+	return false
 }
 
 // timeout returns how long f may be quiet, in ticks.
@@ -451,6 +477,7 @@ func (fl *flows) Expire() {
 		f := fl.wheel.pop(fl.now)
 		if f == nil {
 			fl.armed = math.MaxInt64
+			fl.table.shrink()
 			if due := fl.wheel.next(); due >= 0 {
 				fl.arm(due)
 			}

@@ -67,10 +67,21 @@ func (fl *flows) connect(f *flow, t *target) DropReason {
 		fl.sh.eng.complain(complaint{"cannot open a socket for a flow", errno})
 		return DropNoResources
 	}
-	tuneFlow(fd, t.v4, u)
+	if f.flags&ownSocket == 0 { // a shared_source, but none of the backend's family
+		if !fl.sh.eng.admitSocket() {
+			fl.giveLease(f, 0)
+			_ = syscall.Close(fd)
+			return DropTableFull
+		}
+		f.flags |= ownSocket
+	}
+	f.flags &^= hasGRO
+	if tuneFlow(fd, t.v4, u) {
+		f.flags |= hasGRO
+	}
 	reason := kept
 	if u.Transparent {
-		reason = bindClient(fd, f, t.v4)
+		reason = fl.bindClient(fd, f, t.v4)
 	} else {
 		reason = fl.bindPort(fd, f, t)
 	}
@@ -78,8 +89,11 @@ func (fl *flows) connect(f *flow, t *target) DropReason {
 		if errno := sysConnect(fd, &t.sa); errno != 0 {
 			t.stats.ConnectErrors[ConnectFailed]++
 			reason = DropUnreachable
-		} else if err := fl.sh.loop.RegisterRead(fd, fl); err != nil {
-			reason = DropNoResources
+		} else {
+			fl.discard(fd)
+			if err := fl.sh.loop.RegisterRead(fd, fl); err != nil {
+				reason = DropNoResources
+			}
 		}
 	}
 	if reason != kept {
@@ -177,7 +191,7 @@ func (fl *flows) bindPort(fd int, f *flow, t *target) DropReason {
 }
 
 // bindClient makes fd send as the client of f.
-func bindClient(fd int, f *flow, v4 bool) DropReason {
+func (fl *flows) bindClient(fd int, f *flow, v4 bool) DropReason {
 	var sa sockaddr
 	if errno := setTransparent(fd, v4); errno != 0 {
 		return DropNoResources
@@ -185,7 +199,11 @@ func bindClient(fd int, f *flow, v4 bool) DropReason {
 	// A client may have flows to several backends, in mode datagram or on several frontends.
 	sysSetInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	sa.setIP(netip.AddrPortFrom(f.key.clientIP(), f.key.port))
+	if !v4 {
+		(*unix.RawSockaddrInet6)(unsafe.Pointer(&sa.raw)).Scope_id = f.key.zone
+	}
 	if errno := sysBind(fd, &sa); errno != 0 {
+		fl.sh.eng.complain(complaint{"cannot bind a flow to its client's address (a port below 1024 needs CAP_NET_BIND_SERVICE)", errno})
 		return DropNoResources
 	}
 	return kept
@@ -198,12 +216,19 @@ func setTransparent(fd int, v4 bool) syscall.Errno {
 	return sysSetInt(fd, unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1)
 }
 
-// tuneFlow sets what every socket of a flow has.
-func tuneFlow(fd int, v4 bool, u *config.UDP) {
+// tuneFlow sets what every socket of a flow has. It reports whether the socket joins datagrams.
+func tuneFlow(fd int, v4 bool, u *config.UDP) (gro bool) {
 	askErrors(fd, v4)
 	setReceiveBuffer(fd, int(u.ReplyBuffer))
-	if u.GRO {
-		sysSetInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1)
+	return u.GRO && sysSetInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == 0
+}
+
+// discard throws away what came to a socket before it was connected, when anybody could send to it.
+func (fl *flows) discard(fd int) {
+	for range maxQuotes {
+		if n, _ := fl.out.receive(fd, outBatch, 0); n == 0 {
+			return
+		}
 	}
 }
 

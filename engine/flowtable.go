@@ -96,12 +96,18 @@ func (t *flowTable) extend() {
 	}
 }
 
-// release gives f back, which must not be in the index. When the last flow goes, what a peak has left behind goes too.
+// release gives f back, which must not be in the index.
 func (t *flowTable) release(f *flow) {
 	n := f.number
 	*f = flow{next: t.free}
 	t.free = n
-	if t.used--; t.used == 0 && len(t.chunks) > 1 {
+	t.used--
+}
+
+// shrink gives back what a peak has left behind, when no flow is left. Numbers of flows mean nothing afterwards: it is not for
+// the middle of a batch.
+func (t *flowTable) shrink() {
+	if t.used == 0 && len(t.chunks) > 1 {
 		t.chunks, t.free = nil, 0
 		t.index = make([]indexEntry, minIndex)
 	}

@@ -65,6 +65,7 @@ func TestFlowTableAgainstMap(t *testing.T) {
 			table.remove(f)
 			table.release(f)
 		}
+		table.shrink()
 		if table.used != 0 || len(table.chunks) > 1 || len(table.index) != minIndex {
 			t.Errorf("seed %d: a peak has left %d chunks and an index of %d", seed, len(table.chunks), len(table.index))
 		}

@@ -35,6 +35,7 @@ func (w *flowWheel) add(f *flow, now, delay int64) int64 {
 	w.set++
 	if delay < (fineSlots-1)<<fineBits {
 		slot := max((now+delay+1<<fineBits-1)>>fineBits, w.fine+1)
+		slot = min(slot, w.fine+fineSlots) // fine lags while only coarse slots are in use; beyond it pop would come too early, again and again
 		w.link(f, slot&(fineSlots-1))
 		return slot << fineBits
 	}

@@ -179,25 +179,35 @@ func (fl *flows) rebalance(f *flow, reason Reason) {
 	fl.end(f, reason)
 	fl.quotes.each(func(payload []byte) {
 		fl.sh.stats.FlowRetries++
-		drop := DropNoBackend
-		if pool := front.route(fl.sh, key.clientIP()); pool != nil {
-			if to := pool.Pick(balancer.ClientKey(key.clientIP()), fl.refusedOf(pool)); to != nil {
-				key.target = fl.targetOf(to).number
-				hash := fl.table.hash(&key)
-				if number := fl.table.find(&key, hash); number != 0 {
-					to.Release()
-					fl.sendAgain(fl.table.at(number), payload)
-					return
-				}
-				var next *flow
-				if next, drop = fl.open(l, &key, hash, to); next != nil {
-					fl.sendAgain(next, payload)
-					return
-				}
-			}
+		if next := fl.again(l, front, key); next != nil {
+			fl.sendAgain(next, payload)
+		} else {
+			fl.drop(front.stats, ToBackend, DropNoBackend, 1)
 		}
-		fl.drop(front.stats, ToBackend, drop, 1)
 	})
+}
+
+// again returns a flow of mode datagram for the client of key, to a backend that has not refused lately, or nil.
+func (fl *flows) again(l *datagramListener, front *front, key flowKey) *flow {
+	if key.target == 0 {
+		return nil // it was a flow of its client's, which has ended
+	}
+	pool := fl.route(l, front, key.clientIP())
+	if pool == nil {
+		return nil
+	}
+	to := pool.Pick(balancer.ClientKey(key.clientIP()), fl.refusedOf(pool))
+	if to == nil {
+		return nil
+	}
+	key.target = fl.targetOf(to).number
+	hash := fl.table.hash(&key)
+	if number := fl.table.find(&key, hash); number != 0 {
+		to.Release()
+		return fl.table.at(number)
+	}
+	f, _ := fl.open(l, &key, hash, to)
+	return f
 }
 
 // sendAgain sends a datagram that came back to f's new backend.

@@ -68,7 +68,7 @@ func (fl *flows) own(f *flow) {
 func (fl *flows) replyBytes(f *flow) int {
 	u := &fl.fronts[f.front].config.UDP
 	size := int(u.BufferSize)
-	if u.GRO {
+	if f.flags&hasGRO != 0 {
 		size = maxDatagram
 	}
 	if size > fl.out.size {
@@ -84,7 +84,7 @@ func (fl *flows) answer(f *flow, b *batch, slots []slot) bool {
 	good := slots[:0]
 	over := false
 	for _, s := range slots {
-		if u.GRO && f.fd >= 0 {
+		if f.flags&hasGRO != 0 && f.fd >= 0 {
 			s.segment = uint16(b.beside(int(s.i)).segment)
 		}
 		count, size := s.shape(b)
@@ -101,7 +101,7 @@ func (fl *flows) answer(f *flow, b *batch, slots []slot) bool {
 		over = u.MaxResponses > 0 && f.answered >= uint32(u.MaxResponses)
 	}
 	f.last = uint32(fl.now)
-	if f.state == unreplied {
+	if f.flags&waits != 0 {
 		fl.markReplied(f)
 	}
 	if len(good) > 0 {

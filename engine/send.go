@@ -54,11 +54,18 @@ func (fl *flows) send(d *destination, b *batch, slots []slot) (rest []slot, done
 		}
 		switch {
 		case datagrams == 1:
-			if errno = fl.o.one(d.fd, b.data(int(slots[0].i))); errno == 0 && d.recall != 0 {
+			errno = fl.o.one(d.fd, b.data(int(slots[0].i)))
+			if errno == syscall.EMSGSIZE && d.direction == ToBackend { // maybe what ICMP said of an earlier one
+				errno = fl.o.one(d.fd, b.data(int(slots[0].i)))
+			}
+			if errno == 0 && d.recall != 0 {
 				fl.lately.note(d.recall, b.data(int(slots[0].i)), d.v4)
 			}
 		case d.train:
 			errno = fl.o.train(d.fd, n, segment)
+			if errno == syscall.EMSGSIZE && d.direction == ToBackend {
+				errno = fl.o.train(d.fd, n, segment)
+			}
 			if refusesTrains(errno) {
 				d.train = false
 				continue

@@ -11,8 +11,7 @@ import (
 )
 
 // Mode datagram without replies: each datagram is picked a backend for and sent on the shard's socket to that backend.
-// There are no flows, nothing to remember, and nothing to come back; what backends answer stays in a queue of a few hundred
-// bytes that nobody reads.
+// There are no flows, nothing to remember, and nothing to come back; what backends answer the kernel throws away.
 
 // passOn sends each of n datagrams to a backend, those for one backend together.
 func (l *datagramListener) passOn(n int) {
@@ -25,8 +24,9 @@ func (l *datagramListener) passOn(n int) {
 		if !ok {
 			continue
 		}
-		b := l.pick(&key, count)
+		b, reason := l.pick(&key)
 		if b == nil {
+			fl.drop(l.front.stats, ToBackend, reason, count)
 			continue
 		}
 		t := fl.targetOf(b)
@@ -49,6 +49,7 @@ func (l *datagramListener) passOn(n int) {
 func (l *datagramListener) sendTo(t *target, slots []slot) {
 	fl := l.fl
 	st := l.front.stats
+	retried := false
 	for t != nil {
 		if reason := fl.openDirect(t); reason != kept {
 			fl.dropSlots(st, ToBackend, reason, fl.in, slots)
@@ -65,8 +66,15 @@ func (l *datagramListener) sendTo(t *target, slots []slot) {
 		}
 		slots = rest // not sent: the call told of an earlier one
 		t.refusedAt = fl.now
-		t.fetchErrors()
-		t = fl.another(t)
+		if t.fetchErrors() == 0 {
+			t.noteRefused(errno, 1)
+			fl.dropDirect(t, DropRefused, max(uint64(t.lastCount), 1))
+		}
+		next := fl.another(t)
+		if next == nil && !retried { // the error was of an earlier one: maybe somebody is there by now
+			next, retried = t, true
+		}
+		t = next
 	}
 	fl.dropSlots(st, ToBackend, DropRefused, fl.in, slots)
 }
@@ -93,7 +101,9 @@ func (fl *flows) openDirect(t *target) DropReason {
 		return DropNoResources
 	}
 	askErrors(fd, t.v4)
-	sysSetInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // the kernel makes it the least there can be
+	// A filter that takes nothing: answers nobody reads must not fill the queue, which errors share.
+	nothing := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
+	_ = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing})
 	if a := fl.sources[t.sources[0]].address; !a.IsUnspecified() {
 		errno = fl.bindAddress(fd, a)
 	}
@@ -129,14 +139,16 @@ func (t *target) Ready(_ int, ev loop.Events) {
 	}
 }
 
-// fetchErrors takes what ICMP says of datagrams to t, and sends those that came back whole to another backend.
-func (t *target) fetchErrors() {
+// fetchErrors takes what ICMP says of datagrams to t, and sends those that came back whole to another backend. It returns how
+// much it found.
+func (t *target) fetchErrors() (found int) {
 	fl := t.fl
 	for range maxQuotes {
 		e, ok := fl.errors.read(int(t.direct))
 		if !ok {
-			return
+			break
 		}
+		found++
 		if !mayBePending(e.errno) {
 			fl.dropDirect(t, dropReason(e.errno), 1)
 			continue
@@ -160,6 +172,7 @@ func (t *target) fetchErrors() {
 		fl.lately.note(next.recall(), e.payload, next.v4)
 		next.countDirect(t.lastFront, sent{1, uint64(len(e.payload)), 1})
 	}
+	return found
 }
 
 func (fl *flows) dropDirect(t *target, reason DropReason, datagrams uint64) {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"syscall"
 
@@ -85,6 +86,18 @@ func hasDivert(family int) (bool, error) {
 	err = dump(unix.RTM_GETRULE, unix.RTM_NEWRULE, family, func(h []byte, attributes func(kind uint16) []byte) {
 		// struct fib_rule_hdr has the same shape.
 		found = found || local[tableOf(uint32(h[4]), attributes(unix.FRA_TABLE))]
+	})
+	return found, err
+}
+
+// hasLocalRoute reports whether a local route covers an IPv6 prefix.
+func hasLocalRoute(p netip.Prefix) (found bool, err error) {
+	err = dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, unix.AF_INET6, func(h []byte, attributes func(kind uint16) []byte) {
+		to := attributes(unix.RTA_DST)
+		if h[7] == unix.RTN_LOCAL && int(h[1]) <= p.Bits() && len(to) == 16 {
+			route := netip.PrefixFrom(netip.AddrFrom16([16]byte(to)), int(h[1]))
+			found = found || route.Contains(p.Addr())
+		}
 	})
 	return found, err
 }

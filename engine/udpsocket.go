@@ -52,10 +52,12 @@ func errOf(errno syscall.Errno) error {
 // tuneDatagrams sets the options of a UDP listener; it works on a live one too.
 func tuneDatagrams(fd int, local config.Address, f *config.Frontend) error {
 	setReceiveBuffer(fd, int(f.UDP.ReceiveBuffer))
-	errno := sysSetInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, boolInt(f.UDP.GRO))
-	if errno != 0 && f.UDP.GRO {
-		return os.NewSyscallError("setsockopt UDP_GRO", errno)
+	if f.UDP.GRO {
+		if errno := sysSetInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1); errno != 0 {
+			return os.NewSyscallError("setsockopt UDP_GRO", errno)
+		}
 	}
+	errno := syscall.Errno(0)
 	if !local.IP.Addr().IsUnspecified() {
 		return nil
 	}
@@ -102,12 +104,19 @@ func checkDatagrams(cfg *config.Config) (errs []error) {
 	return errs
 }
 
-// checkShared makes sure that the prefix of a shared_source is local to this host.
+// checkShared makes sure that the prefix of a shared_source is local to this host. For IPv4 bind(2) tells; for IPv6 it knows
+// configured addresses only, and the routes have to be looked at.
 func checkShared(p netip.Prefix) error {
-	b := p.Addr().As16()
-	b[15] |= 1
-	a := netip.AddrFrom16(b).Unmap()
-	fd, err := bindSocket(config.Address{IP: netip.AddrPortFrom(a, 0)}, unix.SOCK_DGRAM, false)
+	if p.Addr().Is6() {
+		ok, err := hasLocalRoute(p)
+		if err == nil && !ok {
+			err = unix.EADDRNOTAVAIL
+		}
+		return err
+	}
+	b := p.Addr().As4()
+	b[3] |= 1
+	fd, err := bindSocket(config.Address{IP: netip.AddrPortFrom(netip.AddrFrom4(b), 0)}, unix.SOCK_DGRAM, false)
 	if err == nil {
 		_ = unix.Close(fd)
 	}
