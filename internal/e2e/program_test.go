@@ -160,8 +160,8 @@ func runWith(t *testing.T, stdin io.Reader, name string, args ...string) (stdout
 // ports are those that freePort has given away.
 var ports = map[int]bool{}
 
-// freePort returns a port of 127.0.0.1 for a program that must be told one. It is none of those that the kernel gives to
-// outgoing connections (from 32768 on), so that it stays free while its program is away.
+// freePort returns a port of 127.0.0.1, free for TCP and UDP, for a program that must be told one. It is none of those that
+// the kernel gives to outgoing connections (from 32768 on), so that it stays free while its program is away.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 100 {
@@ -169,8 +169,13 @@ func freePort(t *testing.T) int {
 		if ports[port] {
 			continue
 		}
-		if l, err := net.Listen("tcp", local(port)); err == nil {
-			l.Close()
+		l, err := net.Listen("tcp", local(port))
+		if err != nil {
+			continue
+		}
+		l.Close()
+		if c, err := net.ListenPacket("udp", local(port)); err == nil {
+			c.Close()
 			ports[port] = true
 			return port
 		}
