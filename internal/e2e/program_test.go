@@ -174,14 +174,22 @@ func freePort(t *testing.T) int {
 			continue
 		}
 		l.Close()
-		if c, err := net.ListenPacket("udp", local(port)); err == nil {
-			c.Close()
+		if udpFree(port) {
 			ports[port] = true
 			return port
 		}
 	}
 	t.Fatal("no free port between 20000 and 32000")
 	return 0
+}
+
+// udpFree reports whether nobody takes datagrams at a port of 127.0.0.1.
+func udpFree(port int) bool {
+	c, err := net.ListenPacket("udp", local(port))
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
 }
 
 // local is a port of 127.0.0.1.
