@@ -27,6 +27,7 @@ type awe4lb struct {
 	*program
 	path  string // of the configuration
 	admin string // http://127.0.0.1:PORT
+	api   *http.Client
 	log   *jsonLog
 	stop  func()   // ends it and checks how it ended; later calls do nothing
 	mayBe []string // beginnings of messages at level ERROR that the test expects
@@ -70,7 +71,7 @@ func start(t *testing.T, config string) *awe4lb {
 // awe4lb in their turn.
 func startAs(t *testing.T, config string, edit func(*exec.Cmd), prefix ...string) *awe4lb {
 	t.Helper()
-	lb := &awe4lb{path: write(t, openDir(t), "awe4lb.toml", prelude+config), log: new(jsonLog)}
+	lb := &awe4lb{path: write(t, openDir(t), "awe4lb.toml", prelude+config), log: new(jsonLog), api: api}
 	argv := append(prefix, binary, "run", "--config", lb.path)
 	lb.program = launch(t, func(cmd *exec.Cmd) {
 		cmd.Stdout, cmd.Stderr = nil, io.MultiWriter(lb.log, cmd.Stderr)
@@ -125,14 +126,9 @@ func (lb *awe4lb) expectError(beginning string) { lb.mayBe = append(lb.mayBe, be
 type status struct {
 	Config    struct{ Version int }
 	Sessions  struct{ Open, Limit int }
-	Frontends []struct {
-		Name      string
-		Listeners []string
-		Accepted  int64
-		Bytes     bytesByDirection
-		Ended     map[string]int64
-	}
-	Pools []struct {
+	Flows     struct{ Open, Limit int }
+	Frontends []frontendStatus
+	Pools     []struct {
 		Name     string
 		Retries  int64
 		Backends []backendStatus
@@ -142,6 +138,20 @@ type status struct {
 		AcceptPauses int64 `json:"accept_pauses"`
 		AcceptErrors int64 `json:"accept_errors"`
 		SplicedBytes int64 `json:"spliced_bytes"`
+	}
+}
+
+type frontendStatus struct {
+	Name      string
+	Listeners []string
+	Open      int
+	Accepted  int64
+	Bytes     bytesByDirection
+	Ended     map[string]int64
+	UDP       struct {
+		Datagrams  bytesByDirection // their number
+		DroppedC2B map[string]int64 `json:"dropped_c2b"`
+		DroppedB2C map[string]int64 `json:"dropped_b2c"`
 	}
 }
 
@@ -168,7 +178,7 @@ func (lb *awe4lb) status() *status {
 
 func (lb *awe4lb) get(path string) []byte {
 	lb.t.Helper()
-	answer, err := api.Get(lb.admin + path)
+	answer, err := lb.api.Get(lb.admin + path)
 	if err != nil {
 		lb.t.Fatal(err)
 	}
@@ -180,16 +190,40 @@ func (lb *awe4lb) get(path string) []byte {
 	return body
 }
 
+// frontend returns what the status says of a frontend.
+func (lb *awe4lb) frontend(name string) frontendStatus {
+	lb.t.Helper()
+	for _, f := range lb.status().Frontends {
+		if f.Name == name {
+			return f
+		}
+	}
+	lb.t.Fatalf("no frontend %q", name)
+	return frontendStatus{}
+}
+
+// backend returns what the status says of a backend.
+func (lb *awe4lb) backend(address string) backendStatus {
+	lb.t.Helper()
+	for _, p := range lb.status().Pools {
+		for _, b := range p.Backends {
+			if b.Address == address {
+				return b
+			}
+		}
+	}
+	lb.t.Fatalf("no backend %s", address)
+	return backendStatus{}
+}
+
 // address returns where a frontend listens: the first of its addresses.
 func (lb *awe4lb) address(frontend string) string {
 	lb.t.Helper()
-	for _, f := range lb.status().Frontends {
-		if f.Name == frontend && len(f.Listeners) > 0 {
-			return f.Listeners[0]
-		}
+	f := lb.frontend(frontend)
+	if len(f.Listeners) == 0 {
+		lb.t.Fatalf("frontend %q listens nowhere", frontend)
 	}
-	lb.t.Fatalf("frontend %q listens nowhere", frontend)
-	return ""
+	return f.Listeners[0]
 }
 
 // port is the port of address.
@@ -254,7 +288,7 @@ func (lb *awe4lb) hangUp() {
 
 // reload reloads by POST /api/v1/reload.
 func (lb *awe4lb) reload() error {
-	answer, err := api.Post(lb.admin+"/api/v1/reload", "", nil)
+	answer, err := lb.api.Post(lb.admin+"/api/v1/reload", "", nil)
 	if err != nil {
 		return err
 	}

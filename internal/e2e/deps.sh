@@ -25,9 +25,15 @@ strace                                        strace
 prlimit                                       util-linux
 ps                                            procps
 ss                                            iproute2
+ip                                            iproute2
+nft                                           nftables
+setpriv                                       util-linux
+named                                         bind9
+dig                                           bind9-dnsutils
+sipp                                          sip-tester
 '
 # The services that come with them. One that came with this installation is not to start with the machine either.
-services='nginx haproxy redis-server postgresql ssh iperf3'
+services='nginx haproxy redis-server postgresql ssh iperf3 named nftables'
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export DEBIAN_FRONTEND=noninteractive
@@ -88,8 +94,11 @@ $as_root apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=30
 
 if command -v systemctl >/dev/null; then
 	for service in $services; do
-		package=$service
-		[ "$service" = ssh ] && package=openssh-server
+		case $service in
+		ssh) package=openssh-server ;;
+		named) package=bind9 ;;
+		*) package=$service ;;
+		esac
 		if ! echo "$before" | grep -qx "$package"; then
 			$as_root systemctl --quiet disable "$service" 2>/dev/null || true
 		fi

@@ -1,12 +1,14 @@
 //go:build e2e
 
 // Package e2e puts the real awe4lb binary between real programs: curl and wrk before nginx, redis-benchmark before Redis,
-// pgbench before PostgreSQL, ssh before sshd, iperf3, socat. Beside them stand the promises that only a whole process
+// pgbench before PostgreSQL, ssh before sshd, iperf3, socat; over UDP dig before bind9, sipp, iperf3, and a QUIC connection.
+// What needs a network of its own has network namespaces. Beside them stand the promises that only a whole process
 // with real limits can show: what it costs to be idle, what a slow reader can make it hold, how many system calls and
 // allocations a request takes, what it does when descriptors run out, what it may still do once it has given up root.
 //
 // Each test is also an example: the configuration and the commands are in it. The programs come from `make deps`; a test
-// that misses one fails and says so. Some start what insists on its own user (PostgreSQL, sshd), so run as root:
+// that misses one fails and says so. Some start what insists on its own user (PostgreSQL, sshd) or make network namespaces,
+// so run as root:
 //
 //	make e2e                                                          # all
 //	go test -tags e2e -count=1 -v -run TestPostgres ./internal/e2e    # one, with the figures it prints

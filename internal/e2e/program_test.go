@@ -160,8 +160,8 @@ func runWith(t *testing.T, stdin io.Reader, name string, args ...string) (stdout
 // ports are those that freePort has given away.
 var ports = map[int]bool{}
 
-// freePort returns a port of 127.0.0.1 for a program that must be told one. It is none of those that the kernel gives to
-// outgoing connections (from 32768 on), so that it stays free while its program is away.
+// freePort returns a port of 127.0.0.1, free for TCP and UDP, for a program that must be told one. It is none of those that
+// the kernel gives to outgoing connections (from 32768 on), so that it stays free while its program is away.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 100 {
@@ -169,14 +169,27 @@ func freePort(t *testing.T) int {
 		if ports[port] {
 			continue
 		}
-		if l, err := net.Listen("tcp", local(port)); err == nil {
-			l.Close()
+		l, err := net.Listen("tcp", local(port))
+		if err != nil {
+			continue
+		}
+		l.Close()
+		if udpFree(port) {
 			ports[port] = true
 			return port
 		}
 	}
 	t.Fatal("no free port between 20000 and 32000")
 	return 0
+}
+
+// udpFree reports whether nobody takes datagrams at a port of 127.0.0.1.
+func udpFree(port int) bool {
+	c, err := net.ListenPacket("udp", local(port))
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
 }
 
 // local is a port of 127.0.0.1.
