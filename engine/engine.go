@@ -137,7 +137,7 @@ func (e *Engine) Prepare(next *balancer.Snapshot) (balancer.Plan, error) {
 		return nil, err
 	}
 	if errs := checkDatagrams(next.Config); len(errs) > 0 {
-		return nil, errs[0]
+		return nil, errs[0] // awe4lb check tells all of them
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
