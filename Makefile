@@ -14,14 +14,14 @@ help: ## list the targets
 	@echo 'awe4lb: make TARGET'
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: build ## build, then start the balancer with three demo backends and say what to try
+run: build ## build, then start the balancer with demo backends and say what to try
 	bin/awe4lb demo --config awe4lb.toml
 
 build: ## build bin/awe4lb
 	@mkdir -p bin
 	$(BUILD) -o bin/awe4lb .
 
-test: deps check e2e ## everything: installs what the tests need, then check and e2e
+test: deps lint unit race e2e ## the whole suite, under 10 minutes: installs what the tests need, then runs them; fuzz is apart
 
 check: lint unit race fuzz ## what needs nothing but Go: lint, unit tests, the race detector, short fuzzing
 
