@@ -315,15 +315,22 @@ func TestErrorsOfOthersMayEndEveryFlowOfABatch(t *testing.T) {
 
 // ICMP fragmentation needed is about an earlier datagram: the one at hand, which fits, is sent.
 func TestPathMTUOfAnEarlierDatagram(t *testing.T) {
-	var from netip.AddrPort
-	backend := lbtest.ServeDatagrams(t, func(f netip.AddrPort, d []byte, reply func([]byte)) { from = f; reply(d) })
+	source := make(chan netip.AddrPort, 8)
+	backend := lbtest.ServeDatagrams(t, func(f netip.AddrPort, d []byte, reply func([]byte)) {
+		select {
+		case source <- f:
+		default:
+		}
+		reply(d)
+	})
 	r := newRigOf(t, 1, []string{backend}, asUDP(nil))
 	c := r.client()
 	c.ask("1")
 	c.ask("2")
+	from := <-source
 	raw, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP)
 	if err != nil {
-		t.Skip(err)
+		t.Skip("a raw socket needs root: ", err)
 	}
 	defer unix.Close(raw)
 	bp := netip.MustParseAddrPort(backend).Port()
