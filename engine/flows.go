@@ -374,7 +374,7 @@ func (fl *flows) makeRoom(fr *front) (flags flowFlags, ok bool) {
 	if len(fr.config.UDP.SharedSource) == 0 {
 		flags = ownSocket
 	}
-	for range 2 {
+	for try := 0; ; try++ {
 		fromAny := false
 		if flags == 0 || e.admitSocket() {
 			if fr.live.Acquire(fr.config.UDP.MaxFlows) {
@@ -387,12 +387,15 @@ func (fl *flows) makeRoom(fr *front) (flags flowFlags, ok bool) {
 		} else {
 			fromAny = true
 		}
-		if !fl.evict(fr, fromAny) {
+		// Between evicting and taking the place another shard may be faster; what is evicted after the last try is lost for nothing.
+		if try == roomTries || !fl.evict(fr, fromAny) {
 			return 0, false
 		}
 	}
-	return 0, false
 }
+
+// roomTries bounds the flows that end so that one may begin.
+const roomTries = 4
 
 func (fl *flows) giveRoom(fr *front, flags flowFlags) {
 	if flags&ownSocket != 0 {
