@@ -51,7 +51,7 @@ func (s *session) connect(now int64) bool {
 			sh.starved++
 		}
 		sh.pause()
-		sh.eng.complain(complaint{"cannot open a socket to a backend: its client waits", errno})
+		sh.eng.complain(complaint{cannotAccept, errno})
 		return s.wait(now, NoResources)
 	}
 	s.fed()

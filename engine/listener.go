@@ -12,6 +12,9 @@ import (
 // acceptBudget is the number of clients taken before other sockets of the shard have their turn.
 const acceptBudget = 64
 
+// cannotAccept is the complaint of a shard that pauses accepting, whichever socket could not be had: docs/operations.md.
+const cannotAccept = "cannot accept: new clients wait in the accept queue"
+
 // listener is a shard's socket of one address. Owned by the shard's goroutine.
 type listener struct {
 	// Set once, never changed.
@@ -70,12 +73,12 @@ func (l *listener) accept(budget int) taken {
 			return queueEmpty
 		case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:
 			sh.stats.AcceptErrors++
-			sh.eng.complain(complaint{"cannot accept: new clients wait in the accept queue", errno})
+			sh.eng.complain(complaint{cannotAccept, errno})
 			sh.pause()
 			return noRoom
 		case syscall.EBADF, syscall.EINVAL, syscall.ENOTSOCK: // not a listening socket any more: our bug
 			sh.stats.AcceptErrors++
-			sh.eng.complain(complaint{"cannot accept: new clients wait in the accept queue", errno})
+			sh.eng.complain(complaint{cannotAccept, errno})
 			sh.loop.Forget(l.fd)
 			return queueEmpty
 		default: // this client is gone, or its network is: accept(2) lists them
