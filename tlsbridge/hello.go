@@ -62,9 +62,12 @@ func (p *Peeker) Peek(b []byte, limit int, h *Hello) Status {
 		}
 		// The message's own header, as far as it is here: it may be cut into records, too.
 		seen := min(n, len(rest)-recordHeader)
+		if p.have+seen == 0 {
+			return NeedMore // of a record too long, the sixth byte still says whether it is a ClientHello at all
+		}
 		if p.have < handshakeHeader {
 			copy(p.header[p.have:], rest[recordHeader:recordHeader+seen])
-			if p.have+seen > 0 && p.header[0] != typeClientHello {
+			if p.header[0] != typeClientHello {
 				return NotTLS
 			}
 		}

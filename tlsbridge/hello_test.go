@@ -196,7 +196,8 @@ func TestPeekOthers(t *testing.T) {
 		"ServerHello":    {"\x16\x03\x03\x00\x50\x02\x00\x00\x4c", 6, NotTLS},
 		"huge message":   {"\x16\x03\x01\x20\x00\x01\x01\x00\x00", 9, TooLong},
 		"over the limit": {"\x16\x03\x01\x20\x00\x01\x00\x3f\xf8", 9, TooLong},
-		"huge record":    {"\x16\x03\x01\x40\x00", 5, TooLong},
+		"huge record":    {"\x16\x03\x01\x40\x00\x01", 6, TooLong},
+		"huge, another":  {"\x16\x03\x01\x40\x00\x00", 6, NotTLS},
 	} {
 		var p Peeker
 		for n := range len(c.b) + 1 {
