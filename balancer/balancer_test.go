@@ -339,14 +339,14 @@ func TestRoute(t *testing.T) {
 	}
 	f := build(cfg, 1, identities{}).Frontend("f")
 	for client, want := range map[string]string{"10.1.1.1": "ten", "::ffff:10.1.1.1": "ten", "fd00::1%eth0": "ten", "11.0.0.1": "rest"} {
-		if got := f.Route(netip.MustParseAddr(client)).Config.Name; got != want {
+		if got := f.Route(netip.MustParseAddr(client), nil).Pool.Config.Name; got != want {
 			t.Errorf("%s: got %s, want %s", client, got, want)
 		}
 	}
-	if got := f.Route(netip.Addr{}).Config.Name; got != "rest" { // a unix socket
+	if got := f.Route(netip.Addr{}, nil).Pool.Config.Name; got != "rest" { // a unix socket
 		t.Errorf("no address: got %s, want rest", got)
 	}
-	if got := build(cfg, 1, identities{}).Frontend("closed").Route(netip.Addr{}); got != nil {
+	if got := build(cfg, 1, identities{}).Frontend("closed").Route(netip.Addr{}, nil).Pool; got != nil {
 		t.Errorf("no pool: got %v", got)
 	}
 }

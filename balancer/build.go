@@ -37,9 +37,7 @@ func build(cfg *config.Config, version uint64, known identities) *Snapshot {
 		if f.Live == nil {
 			f.Live = new(FrontendLive)
 		}
-		for _, r := range c.Routes {
-			f.routes = append(f.routes, newRoute(r, s.pools[r.Pool]))
-		}
+		f.routes = newRoutes(c, s.pools)
 		s.Frontends = append(s.Frontends, f)
 		s.frontends[c.Name] = f
 	}

@@ -3,6 +3,7 @@ package balancer
 import (
 	"fmt"
 	"reflect"
+	"slices"
 
 	"awe4lb/config"
 )
@@ -16,8 +17,8 @@ type Report struct {
 
 // Change is one difference.
 type Change struct {
-	Kind   string `json:"kind"`             // frontend, listener, pool, backend, log, engine
-	Name   string `json:"name"`             // of the frontend or pool; an address; pool/address for backends; a key of [engine]
+	Kind   string `json:"kind"`             // frontend, listener, pool, backend, log, engine, acme
+	Name   string `json:"name"`             // of the frontend or pool; an address; pool/address for backends; a key of [engine] or [acme]
 	Action string `json:"action"`           // added, removed, changed
 	Detail string `json:"detail,omitempty"` // in words
 }
@@ -52,7 +53,7 @@ func compare(old, next *Snapshot) []Change {
 		case was == nil:
 			add("frontend", f.Config.Name, "added", "")
 		case !reflect.DeepEqual(was.Config, f.Config):
-			add("frontend", f.Config.Name, "changed", "new sessions use the new settings")
+			add("frontend", f.Config.Name, "changed", newSettings(was.Config, f.Config))
 		}
 	}
 	for _, p := range old.Pools {
@@ -67,7 +68,7 @@ func compare(old, next *Snapshot) []Change {
 			continue
 		}
 		if !samePool(was.Config, p.Config) {
-			add("pool", p.Config.Name, "changed", "new sessions use the new settings")
+			add("pool", p.Config.Name, "changed", newSettings(was.Config, p.Config, "backends"))
 		}
 		compareMembers(was, p, add)
 	}
@@ -75,7 +76,8 @@ func compare(old, next *Snapshot) []Change {
 		add("log", "", "changed", "")
 	}
 	if old.Version > 0 { // the first configuration changes nothing
-		compareEngine(&old.Config.Engine, &next.Config.Engine, add)
+		compareKeys("engine", old.Config.Engine, next.Config.Engine, add)
+		compareKeys("acme", old.Config.ACME, next.Config.ACME, add)
 	}
 	return changes
 }
@@ -136,6 +138,9 @@ func needRestart(old, next *Snapshot) []string {
 		{"engine.read_buffer", a.Engine.ReadBuffer == b.Engine.ReadBuffer},
 		{"engine.user", a.Engine.User == b.Engine.User},
 		{"engine.group", a.Engine.Group == b.Engine.Group},
+		{"engine.tls_workers", a.Engine.TLSWorkers == b.Engine.TLSWorkers},
+		{"engine.tls_nice", a.Engine.TLSNice == b.Engine.TLSNice},
+		{"engine.tls_cpus", slices.Equal(a.Engine.TLSCPUs, b.Engine.TLSCPUs)},
 		{"admin.bind", a.Admin.Bind == b.Admin.Bind},
 	} {
 		if !s.same {

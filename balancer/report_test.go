@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,6 +40,10 @@ func TestReportTellsOfEngine(t *testing.T) {
 		{func(e *config.Engine) { e.DrainTimeout = time.Minute }, "engine drain_timeout changed: from 30s to 1m0s", nil},
 		{func(e *config.Engine) { e.Shards = 4 }, "engine shards changed: from 2 to 4, at the next start", []string{"engine.shards"}},
 		{func(e *config.Engine) { e.User = "lb" }, `engine user changed: from "" to lb, at the next start`, []string{"engine.user"}},
+		{func(e *config.Engine) { e.TLSWorkers = 3 }, "engine tls_workers changed: from 0 to 3, at the next start", []string{"engine.tls_workers"}},
+		{func(e *config.Engine) { e.TLSNice = 9 }, "engine tls_nice changed: from 0 to 9, at the next start", []string{"engine.tls_nice"}},
+		{func(e *config.Engine) { e.TLSCPUs = []int{1, 3} }, "engine tls_cpus changed: from [] to [1 3], at the next start", []string{"engine.tls_cpus"}},
+		{func(e *config.Engine) { e.TicketSecret = "/s" }, `engine ticket_secret changed: from "" to /s`, nil},
 	} {
 		r := apply(tc.edit)
 		if len(r.Changes) != 1 || r.Changes[0].String() != tc.change || !slices.Equal(r.NeedRestart, tc.restart) {
@@ -56,12 +61,85 @@ func TestReportTellsOfEngine(t *testing.T) {
 				v.SetString("other")
 			case reflect.Bool:
 				v.SetBool(!v.Bool())
+			case reflect.Slice:
+				v.Set(reflect.ValueOf([]int{1}))
 			default:
 				v.SetInt(v.Int() + 1)
 			}
 		})
 		if got := fmt.Sprint(r.Changes); len(r.Changes) != 1 || r.Changes[0].Name != engine.Field(i).Tag.Get("toml") {
 			t.Errorf("%s changed: the report says %s", engine.Field(i).Name, got)
+		}
+	}
+}
+
+// TestReportNamesKeys: what changed in a frontend, a pool and [acme] is told by key, and a secret is not told.
+func TestReportNamesKeys(t *testing.T) {
+	load := func(edit ...string) *config.Config {
+		t.Helper()
+		text := strings.NewReplacer(edit...).Replace(`
+[acme]
+agree = true
+email = "a@example.com"
+eab_key_id = "kid"
+eab_hmac_key = "hunter2a"
+[frontends.web]
+bind = ["127.0.0.1:1"]
+pool = "web"
+unknown_name = "reject"
+[[frontends.web.routes]]
+match = { sni = ["a.example"], not = { sni = ["b.example"] } }
+pool = "web"
+[frontends.web.tls]
+certificates = [{ cert = "/a.pem" }]
+min_version = "1.2"
+acme = ["a.example"]
+[frontends.plain]
+bind = ["127.0.0.1:2"]
+pool = "web"
+tcp.nodelay = true
+[pools.web]
+backends = [{ address = "10.0.0.1:80" }]
+[pools.web.tls]
+server_name = "a"
+`)
+		cfg, err := config.Parse("test.toml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg
+	}
+	for _, tc := range []struct {
+		edit []string // old and new text in turn
+		want string
+	}{
+		{nil, ""},
+		{[]string{`"reject"`, `"any"`}, "frontend web changed: new sessions use the new settings (unknown_name)"},
+		{[]string{`"b.example"`, `"c.example"`}, "frontend web changed: new sessions use the new settings (routes)"},
+		{[]string{`min_version = "1.2"`, `min_version = "1.3"`, "/a.pem", "/b.pem"}, "frontend web changed: new sessions use the new settings (tls.certificates, tls.min_version)"},
+		{[]string{"[frontends.plain]", "[frontends.plain]\ntls = { certificates = [{ cert = '/a.pem' }] }", "nodelay = true", "nodelay = false"},
+			"frontend plain changed: new sessions use the new settings (tcp.nodelay, tls)"},
+		{[]string{`server_name = "a"`, `server_name = "b"`}, "pool web changed: new sessions use the new settings (tls.server_name)"},
+		{[]string{"[pools.web.tls]\nserver_name = \"a\"", "connect_timeout = '1s'"}, "pool web changed: new sessions use the new settings (connect_timeout, tls)"},
+		{[]string{"10.0.0.1:80", "10.0.0.2:80"}, "backend web/10.0.0.2:80 added, backend web/10.0.0.1:80 removed: no session left"},
+		{[]string{"a@example.com", "b@example.com"}, "acme email changed: from a@example.com to b@example.com"},
+		{[]string{"hunter2a", "hunter2b"}, "acme eab_hmac_key changed: the value is not shown"},
+	} {
+		d := NewDirector()
+		d.Drive(new(plane))
+		if _, err := d.Apply(load()); err != nil {
+			t.Fatal(err)
+		}
+		r, err := d.Apply(load(tc.edit...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, c := range r.Changes[:len(r.Changes)-1] { // but what the plane says
+			got = append(got, c.String())
+		}
+		if strings.Join(got, ", ") != tc.want {
+			t.Errorf("%q:\n got %s\nwant %s", tc.edit, strings.Join(got, ", "), tc.want)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"net/netip"
 	"sync/atomic"
 
 	"awe4lb/config"
@@ -33,26 +32,16 @@ type Frontend struct {
 	Config *config.Frontend
 	Live   *FrontendLive
 
-	routes []route
+	routes routes
 	pool   *Pool // when no route matches; may be nil
-}
-
-// Route returns the pool for a client, or nil when its connections are to be refused. A client on a unix socket has the
-// zero address, which is in no prefix.
-func (f *Frontend) Route(client netip.Addr) *Pool {
-	for i := range f.routes {
-		if f.routes[i].matches(client) {
-			return f.routes[i].pool
-		}
-	}
-	return f.pool
 }
 
 // FrontendLive is what of a frontend outlives snapshots.
 type FrontendLive struct {
 	_      [64]byte
 	active atomic.Int64
-	_      [56]byte
+	turn   atomic.Uint64 // of unknown_name = "any"
+	_      [48]byte
 }
 
 // Active returns the sessions open now. Safe from any goroutine.

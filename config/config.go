@@ -11,10 +11,11 @@
 // Each field below states its unit, default and range, and whether a reload applies it. docs/configuration.md says the
 // same to users; a test compares keys, types, defaults and ranges. The tags are what the decoder goes by: toml is the
 // key, range the least and greatest value ("0|" in front allows 0 too), oneof the words allowed, later the words of
-// versions to come.
+// versions to come, secret marks what is never printed.
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -24,6 +25,7 @@ type Config struct {
 	Log       Log         `toml:"log"`
 	Admin     Admin       `toml:"admin"`
 	Engine    Engine      `toml:"engine"`
+	ACME      ACME        `toml:"acme"`
 	Defaults  Defaults    `toml:"defaults"`  // decoded before the two below, which start from it
 	Frontends []*Frontend `toml:"frontends"` // tables by name, in file order
 	Pools     []*Pool     `toml:"pools"`     // tables by name, in file order
@@ -31,6 +33,19 @@ type Config struct {
 	// Warnings tells of what is legal but surely a mistake, such as a pool that nobody uses: one line each, written as
 	// errors are, in file order.
 	Warnings []string `toml:"-"`
+
+	// at is what At does, nil if no file was read. A function, so that printing a Config does not print what fields point to.
+	at func(field any) string
+}
+
+// At returns where a field stands, as "FILE:LINE: KEY", for mistakes that show only later: a file that is missing, a name
+// that nobody knows. field is a pointer to the field, or to an element of a list; "" if the file does not set it. Safe
+// from any goroutine.
+func (c *Config) At(field any) string {
+	if c.at == nil {
+		return ""
+	}
+	return c.at(field)
 }
 
 // Log is where awe4lb tells what it does. A reload applies it.
@@ -67,7 +82,39 @@ type Engine struct {
 	DrainTimeout   time.Duration `toml:"drain_timeout" range:"0s..24h"`         // how long SIGTERM waits for sessions to end; default 30s; a reload applies it
 	User           string        `toml:"user"`                                  // user to become after binding when started as root; default "" = stay; a change needs a restart
 	Group          string        `toml:"group"`                                 // group to become, with user; default "" = the user's own; a change needs a restart
+
+	// Those who make TLS handshakes: threads beside the shards, which never wait for the network. A change needs a restart.
+	TLSWorkers int   `toml:"tls_workers" range:"0..1024"` // default 0 = as many as shards
+	TLSNice    int   `toml:"tls_nice" range:"0..19"`      // their nice value: above 0, a flood of handshakes gives way to other traffic, and costs more each; default 0
+	TLSCPUs    []int `toml:"tls_cpus" range:"0..1023"`    // the CPUs they may run on; default all
+
+	// TicketSecret is a file of at least 32 random bytes; processes that share it resume each other's TLS sessions. Default "" =
+	// a random secret. A reload applies it.
+	TicketSecret string `toml:"ticket_secret"`
 }
+
+// ACME is where certificates come from that frontends want by tls.acme. A reload applies it.
+type ACME struct {
+	Directory string `toml:"directory"`                  // URL of the CA's directory; default https://acme-v02.api.letsencrypt.org/directory
+	CA        string `toml:"ca"`                         // PEM file of those who may have signed the CA's own web server; default "" = the system's
+	Email     string `toml:"email"`                      // for the account; default none
+	EABKeyID  string `toml:"eab_key_id"`                 // external account binding, where the CA wants one; default none
+	EABHMAC   string `toml:"eab_hmac_key" secret:"true"` // base64url without padding; with eab_key_id; default none
+	Storage   string `toml:"storage"`                    // folder for the account, keys and certificates, made with mode 0700; default "acme"
+	Agree     bool   `toml:"agree"`                      // the CA's terms of service are agreed to; required to be true; default false
+}
+
+// String returns the settings without the secret, so that no message shows it by accident.
+func (a ACME) String() string {
+	if a.EABHMAC != "" {
+		a.EABHMAC = "(not shown)"
+	}
+	type plain ACME
+	return fmt.Sprintf("%+v", plain(a))
+}
+
+// GoString is String.
+func (a ACME) GoString() string { return a.String() }
 
 // Defaults are inherited by every frontend and pool that does not set its own. A reload applies them to new sessions.
 type Defaults struct {
@@ -105,6 +152,14 @@ type Frontend struct {
 	TCP              TCP           `toml:"tcp"`                                       // see TCP; protocol tcp only
 	UDP              UDP           `toml:"udp"`                                       // see UDP; protocol udp only
 
+	HelloTimeout           time.Duration `toml:"hello_timeout" range:"100ms..10m"`             // default 5s, from accept: to receive what routing needs, a ClientHello
+	MaxHandshakes          int           `toml:"max_handshakes" range:"0..1048576"`            // clients at once that have not said their ClientHello or finished their handshake; default 8192, 0 = no limit
+	MaxHandshakesPerPrefix int           `toml:"max_handshakes_per_prefix" range:"0..1048576"` // those of one source prefix (/24, IPv6 /48); default 1024, 0 = no limit
+	UnknownName            string        `toml:"unknown_name" oneof:"default reject any"`      // default: the frontend's pool takes names that no route has; reject: an alert; any: the pools of all routes in turn
+	STARTTLS               string        `toml:"starttls" oneof:"none postgres"`               // default none; postgres: clients ask for TLS in PostgreSQL's way
+	ACMEChallenges         bool          `toml:"acme_challenges"`                              // answer HTTP-01 challenges here, plain HTTP on port 80; all else goes to the pool; default false
+	TLS                    *FrontendTLS  `toml:"tls"`                                          // nil: TLS is not terminated here
+
 	// Addresses is Bind, parsed and expanded, in order and without duplicates (port 0 never counts as one).
 	Addresses []Address `toml:"-"`
 }
@@ -139,10 +194,60 @@ type UDP struct {
 	ReplyBuffer   Size `toml:"reply_buffer" range:"4KiB..1GiB"`   // SO_RCVBUF of each flow's socket; default 1MiB; the kernel may give less; new flows
 }
 
+// FrontendTLS is how a frontend terminates TLS. A reload applies it to new handshakes. Paths of files that are not
+// absolute count from the folder of the configuration file, here and in the other tables about TLS.
+type FrontendTLS struct {
+	Certificates []*CertificateFiles `toml:"certificates"` // the first is the default, the others are chosen by SNI; required unless acme has names
+	ACME         []string            `toml:"acme"`         // DNS names to get certificates for: see [acme]; default none
+
+	MinVersion       string        `toml:"min_version" oneof:"1.0 1.1 1.2 1.3"`  // default "1.2"
+	MaxVersion       string        `toml:"max_version" oneof:"1.0 1.1 1.2 1.3"`  // default "1.3"
+	Ciphers          []string      `toml:"ciphers"`                              // of TLS 1.2 and below, by IANA name; default Go's choice
+	Curves           []string      `toml:"curves"`                               // key exchanges; default Go's choice
+	ALPN             []string      `toml:"alpn"`                                 // application protocols, the preferred first; default none
+	HandshakeTimeout time.Duration `toml:"handshake_timeout" range:"100ms..10m"` // default 10s, from accept
+
+	ClientAuth string `toml:"client_auth" oneof:"none request require"` // client certificates; default none, or require when client_ca is set
+	ClientCA   string `toml:"client_ca"`                                // PEM file of those who may have signed them
+
+	SessionTickets bool `toml:"session_tickets"` // default true
+	OCSPStapling   bool `toml:"ocsp_stapling"`   // ask the issuer's OCSP responder, where a certificate names one, and staple its answer; default true
+}
+
+// CertificateFiles is a certificate chain with its key.
+type CertificateFiles struct {
+	Cert string `toml:"cert"` // PEM file, leaf first; may hold the key too; required
+	Key  string `toml:"key"`  // PEM file; default "" = in cert
+	OCSP string `toml:"ocsp"` // file with an OCSP response in DER to staple; default "" = see ocsp_stapling
+
+	// SelfSigned are names and IP addresses. When neither file exists, a self-signed pair for them is made. Default none.
+	SelfSigned []string `toml:"self_signed"`
+}
+
+// PoolTLS is how a pool speaks TLS to its backends. A reload applies it to new connections.
+type PoolTLS struct {
+	ServerName string `toml:"server_name"` // whom to expect and to ask for; default: the backend's IP address
+	CA         string `toml:"ca"`          // PEM file of those who may have signed the backends' certificates; default "" = the system's
+	Cert       string `toml:"cert"`        // our certificate for backends that want one, PEM file; may hold the key too; default none
+	Key        string `toml:"key"`         // PEM file with its key; default "" = in cert
+
+	MinVersion       string        `toml:"min_version" oneof:"1.0 1.1 1.2 1.3"`  // default "1.2"
+	MaxVersion       string        `toml:"max_version" oneof:"1.0 1.1 1.2 1.3"`  // default "1.3"
+	Ciphers          []string      `toml:"ciphers"`                              // as for frontends
+	Curves           []string      `toml:"curves"`                               // as for frontends
+	ALPN             []string      `toml:"alpn"`                                 // default: what the client has agreed on with us, if anything
+	HandshakeTimeout time.Duration `toml:"handshake_timeout" range:"100ms..10m"` // default 5s, from connected
+	STARTTLS         string        `toml:"starttls" oneof:"none postgres"`       // default: that of the frontend
+
+	SessionCache       bool `toml:"session_cache"`        // resume sessions with each backend; default true
+	InsecureSkipVerify bool `toml:"insecure_skip_verify"` // take any certificate; default false; logs a warning
+}
+
 // Route sends the connections that match to a pool. A reload applies it to new sessions.
 type Route struct {
-	Match Match  `toml:"match"` // required
-	Pool  string `toml:"pool"`  // required
+	Match       Match  `toml:"match"`       // required
+	Pool        string `toml:"pool"`        // required
+	Passthrough bool   `toml:"passthrough"` // leave TLS to the backend though the frontend has a tls table; default false
 }
 
 // Match holds conditions; all that are given must hold, and at least one is given.
@@ -150,6 +255,21 @@ type Match struct {
 	// Source: the client's address is in one of these prefixes; single addresses are allowed. IPv6 prefixes never
 	// contain IPv4 clients: ::/0 is every IPv6 client and 0.0.0.0/0 every IPv4 client.
 	Source []netip.Prefix `toml:"source"`
+
+	// The name in the ClientHello, in lower case and without a trailing dot; "" for clients that send none, or an IP address.
+	// One of the strings must fit; each key that is given must hold. A frontend with such a condition, or one on alpn, waits
+	// for a ClientHello.
+	SNI           []string `toml:"sni"`             // the whole name; "*.example.com" is one label more than example.com; "" is no name
+	SNIStartsWith []string `toml:"sni_starts_with"` // its beginning
+	SNIEndsWith   []string `toml:"sni_ends_with"`   // its end
+	SNIContains   []string `toml:"sni_contains"`    // a part of it
+	SNIRegexp     []string `toml:"sni_regexp"`      // RE2, anchored at both ends
+
+	ALPN []string `toml:"alpn"` // the client offers one of these protocols
+
+	Not *Match   `toml:"not"` // this does not hold
+	Any []*Match `toml:"any"` // one of these holds
+	All []*Match `toml:"all"` // each of these holds
 }
 
 // Pool is a set of backends and how to choose among them. A reload applies it to new sessions.
@@ -161,6 +281,7 @@ type Pool struct {
 	ConnectAttempts int           `toml:"connect_attempts" range:"1..16"`   // backends tried for one client; default 3
 	Source          []netip.Addr  `toml:"source"`                           // addresses to connect from, used in turn; default: the system's choice
 	TCP             TCP           `toml:"tcp"`                              // see TCP
+	TLS             *PoolTLS      `toml:"tls"`                              // nil: plain
 }
 
 // Backend is one address in one pool. A reload applies it; a backend that stays keeps its counters.

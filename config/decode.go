@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -28,6 +29,8 @@ type decoder struct {
 	// places tells where a field was set: the key is a pointer to the field. What the file does not set is not in here.
 	// Strings that did not make it (see text) are in here too.
 	places map[any]place
+
+	matches, regexps int // counted by checkMatch
 }
 
 // place is a spot in the file, and what stands there.
@@ -37,8 +40,9 @@ type place struct {
 	after int // bytes from the beginning of the file
 	node  *node
 
-	shown   string // a string value as the file writes it, ${NAME} and all
+	shown   string // a string value as the file writes it, ${NAME} and all; "" for a secret
 	fromEnv bool   // the value has a variable in it: never print it
+	secret  bool   // the tag of the field says so: never print it
 	bad     bool   // a mistake is already noted for the value
 }
 
@@ -82,7 +86,7 @@ func (d *decoder) warn(p place, problem, hint string) {
 // refuse notes that the string at p is not what c wants.
 func (d *decoder) refuse(p place, c complaint) {
 	e := Error{Got: p.got(), Want: c.want, Hint: c.hint}
-	if c.fix != "" && !p.fromEnv && len(c.fix) <= maxShown {
+	if c.fix != "" && !p.fromEnv && !p.secret && len(c.fix) <= maxShown {
 		e.Hint = "write " + quote(c.fix)
 	}
 	d.fail(p, e)
@@ -90,7 +94,10 @@ func (d *decoder) refuse(p place, c complaint) {
 
 // got returns the string at p, fit for a message.
 func (p place) got() string {
-	if p.fromEnv {
+	switch {
+	case p.secret:
+		return "a secret, which is not shown here"
+	case p.fromEnv:
 		return quote(p.shown) + ", whose value is not shown here"
 	}
 	return quote(p.shown)
@@ -119,7 +126,7 @@ func keysOf(t reflect.Type) []structKey {
 	var keys []structKey
 	for i := range t.NumField() {
 		f := t.Field(i)
-		if key := f.Tag.Get("toml"); key != "-" {
+		if key := f.Tag.Get("toml"); key != "-" && f.IsExported() {
 			keys = append(keys, structKey{key, i, f})
 		}
 	}
@@ -161,8 +168,13 @@ func (d *decoder) table(p place, raw any, v reflect.Value) {
 	m, ok := raw.(map[string]any)
 	if !ok {
 		e := Error{Got: describe(raw), Want: "a table"}
-		if s, isString := raw.(string); isString && v.Type() == reflect.TypeFor[Backend]() && len(s) <= maxShown {
-			e.Hint = "write { address = " + quote(s) + " }"
+		if s, isString := raw.(string); isString && len(s) <= maxShown {
+			switch v.Type() {
+			case reflect.TypeFor[Backend]():
+				e.Hint = "write { address = " + quote(s) + " }"
+			case reflect.TypeFor[CertificateFiles]():
+				e.Hint = "write { cert = " + quote(s) + ", key = … }"
+			}
 		}
 		d.fail(p, e)
 		p.bad = true
@@ -189,6 +201,7 @@ func (d *decoder) table(p place, raw any, v reflect.Value) {
 
 // value fills the field v, which is of any type that config.go uses.
 func (d *decoder) value(p place, raw any, v reflect.Value, tag reflect.StructTag) {
+	p.secret = tag.Get("secret") != ""
 	d.places[v.Addr().Interface()] = p
 	switch t := v.Type(); t {
 	case typeDuration:
@@ -213,6 +226,10 @@ func (d *decoder) value(p place, raw any, v reflect.Value, tag reflect.StructTag
 			d.mode(p, raw, v, tag)
 		case reflect.Struct:
 			d.table(p, raw, v)
+		case reflect.Pointer: // a table that may be absent
+			elem := fresh(t.Elem(), &d.cfg.Defaults)
+			d.table(p, raw, elem.Elem())
+			v.Set(elem)
 		case reflect.Slice:
 			switch e := t.Elem(); {
 			case isNamed(e):
@@ -279,6 +296,7 @@ func (d *decoder) tables(p place, raw any, v reflect.Value) {
 		d.fail(p, Error{Got: describe(raw), Want: "an array of tables"})
 		return
 	}
+	v.Set(reflect.MakeSlice(v.Type(), 0, len(elems)))
 	for i, raw := range elems {
 		elem := fresh(v.Type().Elem().Elem(), &d.cfg.Defaults)
 		d.table(p.index(i), raw, elem.Elem())
@@ -291,7 +309,12 @@ func (d *decoder) list(p place, raw any, v reflect.Value, tag reflect.StructTag)
 	elems, ok := raw.([]any)
 	if !ok {
 		e := Error{Got: describe(raw), Want: "an array of strings"}
-		if s, isString := raw.(string); isString && len(s) <= maxShown {
+		if v.Type().Elem().Kind() == reflect.Int {
+			e.Want = "an array of integers"
+			if n, isInt := raw.(int64); isInt {
+				e.Hint = fmt.Sprintf("write [%d]", n)
+			}
+		} else if s, isString := raw.(string); isString && len(s) <= maxShown {
 			e.Hint = "write [" + quote(s) + "]"
 		}
 		d.fail(p, e)
@@ -307,13 +330,22 @@ func (d *decoder) list(p place, raw any, v reflect.Value, tag reflect.StructTag)
 func (d *decoder) text(p *place, raw any, field any, want string) (string, bool) {
 	s, ok := raw.(string)
 	if !ok {
-		d.fail(*p, Error{Got: describe(raw), Want: want})
+		e := Error{Got: describe(raw), Want: want}
+		if p.secret {
+			e.Got = "something else, which is not shown here"
+		}
+		d.fail(*p, e)
 		p.bad = true
 		d.places[field] = *p
 		return "", false
 	}
 	out, used, unset, bad := expand(s, d.lookup)
-	p.shown, p.fromEnv = s, len(used) > 0
+	p.fromEnv = len(used) > 0
+	if p.secret {
+		bad = cut(bad, len("${"))
+	} else {
+		p.shown = s
+	}
 	defer func() { d.places[field] = *p }()
 	switch {
 	case bad != "":

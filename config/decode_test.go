@@ -27,6 +27,18 @@ var keyValues = map[string]struct {
 	"[engine].drain_timeout": {`"24h"`, 24 * time.Hour},
 	"[engine].user":          {`"nobody"`, "nobody"},
 	"[engine].group":         {`"nogroup"`, "nogroup"},
+	"[engine].tls_workers":   {`1024`, 1024},
+	"[engine].tls_nice":      {`19`, 19},
+	"[engine].tls_cpus":      {`[0, 1023]`, []int{0, 1023}},
+	"[engine].ticket_secret": {`"/etc/awe4lb/tickets"`, "/etc/awe4lb/tickets"},
+
+	"[acme].directory":    {`"https://localhost:14000/dir"`, "https://localhost:14000/dir"},
+	"[acme].ca":           {`"/etc/pebble.pem"`, "/etc/pebble.pem"},
+	"[acme].email":        {`"ops@example.com"`, "ops@example.com"},
+	"[acme].eab_key_id":   {`"kid"`, "kid"},
+	"[acme].eab_hmac_key": {`"AbC-_9"`, "AbC-_9"},
+	"[acme].storage":      {`"/var/lib/awe4lb"`, "/var/lib/awe4lb"},
+	"[acme].agree":        {`true`, true},
 
 	"[engine].max_connections":                {`2147483647`, 1<<31 - 1},
 	"[defaults].connect_timeout":              {`"1ms"`, time.Millisecond},
@@ -70,7 +82,56 @@ var keyValues = map[string]struct {
 	"[frontends.NAME.udp].receive_buffer":     {`"64KiB"`, Size(64 << 10)},
 	"[frontends.NAME.udp].reply_buffer":       {`"1GiB"`, Size(1 << 30)},
 	"[[frontends.NAME.routes]].pool":          {`"other"`, "other"},
+	"[[frontends.NAME.routes]].passthrough":   {`true`, true},
 	"[frontends.NAME.routes.match].source":    {`["10.0.0.0/8"]`, nil},
+
+	"[frontends.NAME].hello_timeout":             {`"100ms"`, 100 * time.Millisecond},
+	"[frontends.NAME].max_handshakes":            {`0`, 0},
+	"[frontends.NAME].max_handshakes_per_prefix": {`1048576`, 1048576},
+	"[frontends.NAME].unknown_name":              {`"reject"`, "reject"},
+	"[frontends.NAME].starttls":                  {`"postgres"`, "postgres"},
+	"[frontends.NAME].acme_challenges":           {`true`, true},
+
+	"[frontends.NAME.tls].acme":              {`["www.Example.com."]`, []string{"www.example.com"}},
+	"[frontends.NAME.tls].min_version":       {`"1.0"`, "1.0"},
+	"[frontends.NAME.tls].max_version":       {`"1.2"`, "1.2"},
+	"[frontends.NAME.tls].ciphers":           {`["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]`, []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"}},
+	"[frontends.NAME.tls].curves":            {`["X25519MLKEM768", "X25519"]`, []string{"X25519MLKEM768", "X25519"}},
+	"[frontends.NAME.tls].alpn":              {`["h2", "http/1.1"]`, []string{"h2", "http/1.1"}},
+	"[frontends.NAME.tls].handshake_timeout": {`"10m"`, 10 * time.Minute},
+	"[frontends.NAME.tls].client_auth":       {`"request"`, "request"},
+	"[frontends.NAME.tls].client_ca":         {`"/etc/clients.pem"`, "/etc/clients.pem"},
+	"[frontends.NAME.tls].session_tickets":   {`false`, false},
+	"[frontends.NAME.tls].ocsp_stapling":     {`false`, false},
+
+	"[[frontends.NAME.tls.certificates]].cert":        {`"/etc/a.pem"`, "/etc/a.pem"},
+	"[[frontends.NAME.tls.certificates]].key":         {`"/etc/a.key"`, "/etc/a.key"},
+	"[[frontends.NAME.tls.certificates]].ocsp":        {`"/etc/a.ocsp"`, "/etc/a.ocsp"},
+	"[[frontends.NAME.tls.certificates]].self_signed": {`["localhost", "*.Example.com", "127.0.0.1", "::1"]`, []string{"localhost", "*.example.com", "127.0.0.1", "::1"}},
+
+	"[frontends.NAME.routes.match].sni":             {`["WWW.example.com.", "*.Example.com", ""]`, []string{"www.example.com", "*.example.com", ""}},
+	"[frontends.NAME.routes.match].sni_starts_with": {`["WWW."]`, []string{"www."}},
+	"[frontends.NAME.routes.match].sni_ends_with":   {`[".example.Com."]`, []string{".example.com"}},
+	"[frontends.NAME.routes.match].sni_contains":    {`["-Test."]`, []string{"-test."}},
+	"[frontends.NAME.routes.match].sni_regexp":      {`["[a-z]+[.]example[.]com"]`, []string{"[a-z]+[.]example[.]com"}},
+	"[frontends.NAME.routes.match].alpn":            {`["h2"]`, []string{"h2"}},
+	"[frontends.NAME.routes.match].not":             {`{ sni = ["A.b"] }`, &Match{SNI: []string{"a.b"}}},
+	"[frontends.NAME.routes.match].any":             {`[{ sni = ["A.b"] }, { alpn = ["h2"] }]`, []*Match{{SNI: []string{"a.b"}}, {ALPN: []string{"h2"}}}},
+	"[frontends.NAME.routes.match].all":             {`[{ not = { sni = [""] } }]`, []*Match{{Not: &Match{SNI: []string{""}}}}},
+
+	"[pools.NAME.tls].server_name":            {`"Web.Internal."`, "web.internal"},
+	"[pools.NAME.tls].ca":                     {`"/etc/ca.pem"`, "/etc/ca.pem"},
+	"[pools.NAME.tls].cert":                   {`"/etc/us.pem"`, "/etc/us.pem"},
+	"[pools.NAME.tls].key":                    {`"/etc/us.key"`, "/etc/us.key"},
+	"[pools.NAME.tls].min_version":            {`"1.3"`, "1.3"},
+	"[pools.NAME.tls].max_version":            {`"1.2"`, "1.2"},
+	"[pools.NAME.tls].ciphers":                {`["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]`, []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"}},
+	"[pools.NAME.tls].curves":                 {`["X25519"]`, []string{"X25519"}},
+	"[pools.NAME.tls].alpn":                   {`["h2"]`, []string{"h2"}},
+	"[pools.NAME.tls].handshake_timeout":      {`"100ms"`, 100 * time.Millisecond},
+	"[pools.NAME.tls].starttls":               {`"postgres"`, "postgres"},
+	"[pools.NAME.tls].session_cache":          {`false`, false},
+	"[pools.NAME.tls].insecure_skip_verify":   {`true`, true},
 	"[pools.NAME].policy":                     {`"random"`, "random"},
 	"[pools.NAME].connect_timeout":            {`"10m"`, 10 * time.Minute},
 	"[pools.NAME].connect_attempts":           {`16`, 16},
@@ -92,7 +153,8 @@ func TestEveryKey(t *testing.T) {
 	for _, tb := range tables() {
 		for _, k := range keysOf(tb.typ) {
 			if inner := k.field.Type; inner.Kind() == reflect.Struct && !isValue(inner) ||
-				inner.Kind() == reflect.Slice && inner.Elem().Kind() == reflect.Pointer {
+				(inner.Kind() == reflect.Pointer || inner.Kind() == reflect.Slice && inner.Elem().Kind() == reflect.Pointer) &&
+					!strings.Contains(inner.String(), "Match") {
 				continue // a table: its keys follow
 			}
 			name := tb.label + "." + k.key
@@ -131,7 +193,9 @@ func documentWith(label, key, value string) string {
 		"[[frontends.NAME.routes]]":     {`pool = "NAME"`},
 		"[frontends.NAME.routes.match]": {`source = ["10.1.0.0/16"]`},
 		"[[pools.NAME.backends]]":       {`address = "10.0.0.9:80"`},
-		"[pools.other]":                 nil,
+
+		"[[frontends.NAME.tls.certificates]]": {`cert = "/etc/x.pem"`},
+		"[pools.other]":                       nil,
 	}
 	doc[label] = slices.DeleteFunc(doc[label], func(line string) bool { return strings.HasPrefix(line, key+" =") })
 	doc[label] = append(doc[label], key+" = "+value)
@@ -140,13 +204,30 @@ func documentWith(label, key, value string) string {
 		protocol = label
 		doc["[frontends.NAME]"] = append(doc["[frontends.NAME]"], `protocol = "udp"`)
 	}
-	if key == "group" {
+	switch key {
+	case "group":
 		doc[label] = append(doc[label], `user = "nobody"`)
+	case "eab_key_id":
+		doc[label] = append(doc[label], `eab_hmac_key = "AbC"`)
+	case "eab_hmac_key":
+		doc[label] = append(doc[label], `eab_key_id = "kid"`)
+	case "client_auth":
+		doc[label] = append(doc[label], `client_ca = "/etc/clients.pem"`)
+	case "acme":
+		doc["[acme]"] = append(doc["[acme]"], "agree = true")
+	case "key":
+		if label == "[pools.NAME.tls]" {
+			doc[label] = append(doc[label], `cert = "/etc/us.pem"`)
+		}
+	}
+	labels := []string{"[log]", "[log.access]", "[admin]", "[engine]", "[acme]", "[defaults]", "[defaults.tcp]", "[frontends.NAME]",
+		protocol, "[frontends.NAME.tls]", "[[frontends.NAME.tls.certificates]]", "[[frontends.NAME.routes]]", "[frontends.NAME.routes.match]",
+		"[pools.NAME]", "[pools.NAME.tcp]", "[pools.NAME.tls]", "[[pools.NAME.backends]]", "[pools.other]"}
+	if label == "[frontends.NAME.udp]" || key == "acme_challenges" {
+		labels = slices.DeleteFunc(labels, func(label string) bool { return strings.Contains(label, ".tls") })
 	}
 	var b strings.Builder
-	for _, label := range []string{"[log]", "[log.access]", "[admin]", "[engine]", "[defaults]", "[defaults.tcp]", "[frontends.NAME]",
-		protocol, "[[frontends.NAME.routes]]", "[frontends.NAME.routes.match]", "[pools.NAME]", "[pools.NAME.tcp]",
-		"[[pools.NAME.backends]]", "[pools.other]"} {
+	for _, label := range labels {
 		b.WriteString(label + "\n" + strings.Join(doc[label], "\n") + "\n")
 	}
 	return b.String()
@@ -196,6 +277,9 @@ func TestTags(t *testing.T) {
 					t.Errorf("%s.%s: default %o is not in %+v", tb.label, k.key, v.Uint(), b)
 				}
 			case reflect.String:
+				if tb.typ == reflect.TypeFor[PoolTLS]() && k.key == "starttls" {
+					continue // "": that of the frontend
+				}
 				if words := k.field.Tag.Get("oneof"); words != "" && !slices.Contains(strings.Fields(words), v.String()) {
 					t.Errorf("%s.%s: default %q is not one of %s", tb.label, k.key, v.String(), words)
 				}

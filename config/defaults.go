@@ -16,6 +16,7 @@ func newConfig() *Config {
 			SplicePipes:  128,
 			DrainTimeout: 30 * time.Second,
 		},
+		ACME: ACME{Directory: "https://acme-v02.api.letsencrypt.org/directory", Storage: "acme"},
 		Defaults: Defaults{
 			ConnectTimeout:   5 * time.Second,
 			IdleTimeout:      10 * time.Minute,
@@ -34,6 +35,12 @@ func newFrontend(d *Defaults) *Frontend {
 		MaxLifetime:      d.MaxLifetime,
 		TCP:              d.TCP,
 		UDP:              newUDP(),
+
+		HelloTimeout:           5 * time.Second,
+		MaxHandshakes:          8192,
+		MaxHandshakesPerPrefix: 1024,
+		UnknownName:            "default",
+		STARTTLS:               "none",
 	}
 }
 
@@ -73,6 +80,11 @@ func fresh(t reflect.Type, d *Defaults) reflect.Value {
 		return reflect.ValueOf(newFrontend(d))
 	case reflect.TypeFor[Pool]():
 		return reflect.ValueOf(newPool(d))
+	case reflect.TypeFor[FrontendTLS]():
+		return reflect.ValueOf(&FrontendTLS{MinVersion: "1.2", MaxVersion: "1.3", HandshakeTimeout: 10 * time.Second,
+			ClientAuth: "none", SessionTickets: true, OCSPStapling: true})
+	case reflect.TypeFor[PoolTLS]():
+		return reflect.ValueOf(&PoolTLS{MinVersion: "1.2", MaxVersion: "1.3", HandshakeTimeout: 5 * time.Second, SessionCache: true})
 	case reflect.TypeFor[Backend]():
 		return reflect.ValueOf(&Backend{Weight: 1})
 	}

@@ -122,9 +122,11 @@ func docsType(t reflect.Type) string {
 			return "array of prefixes"
 		case elem == typeIP:
 			return "array of addresses"
+		case elem.Kind() == reflect.Int:
+			return "array of integers"
 		}
 		return "array of strings"
-	case reflect.Struct:
+	case reflect.Struct, reflect.Pointer:
 		return "table"
 	}
 	return "string"
@@ -135,8 +137,12 @@ func docsDefault(tb table, k structKey, v reflect.Value) string {
 	inherits := strings.HasPrefix(tb.label, "[frontends") || strings.HasPrefix(tb.label, "[pools")
 	_, inDefaults := reflect.TypeFor[Defaults]().FieldByName(k.field.Name)
 	switch name := owner.Name() + "." + k.key; {
-	case name == "Frontend.bind", name == "Route.match", name == "Route.pool", name == "Backend.address":
+	case name == "Frontend.bind", name == "Route.match", name == "Route.pool", name == "Backend.address", name == "CertificateFiles.cert":
 		return "required"
+	case name == "ACME.storage":
+		return "`\"acme\"`" // made absolute
+	case name == "PoolTLS.starttls":
+		return "the frontend's"
 	case name == "AccessLog.format":
 		return "`log.format`"
 	case name == "Frontend.pool":

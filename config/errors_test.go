@@ -42,9 +42,9 @@ func TestErrorsGolden(t *testing.T) {
 				t.Fatalf("got %v; want an Errors", err)
 			}
 			checkErrors(t, errs, filepath.Base(file))
-			for _, secret := range []string{"hunter2", "10.0.0.1/8\""} {
-				if strings.HasPrefix(filepath.Base(file), "env") && strings.Contains(err.Error(), secret) {
-					t.Errorf("the message shows %q, which comes from the environment:\n%v", secret, err)
+			for _, secret := range []string{"hunter2", "4711", "aHVudGVyMg", "10.0.0.1/8\""} {
+				if strings.Contains(err.Error(), secret) && filepath.Base(file) != "routes.toml" && filepath.Base(file) != "many.toml" {
+					t.Errorf("the message shows %q, which is secret or from the environment:\n%v", secret, err)
 				}
 			}
 			golden := strings.TrimSuffix(file, ".toml") + ".golden"

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -23,6 +25,8 @@ func FuzzParse(f *testing.F) {
 	for _, text := range []string{
 		"\xff\xfe", "[\x00", "a = \"\\ \"", "a='''", "a=[{", "frontends = 1", "[[pools]]", "frontends.a.bind = [':1-65535', ':1-65535']",
 		"frontends.a = {bind=['*:1'],pool='p',routes=[{match={source=['::/0']},pool='p'}]}\npools.p.backends=[{address='[::1%lo]:1'}]",
+		"frontends.a = {bind=['*:1'],tls={certificates=[{cert='a',self_signed=['*.a','::1']}]},routes=[{match={sni=['*.A.'],not={any=[{sni_regexp=['(a']}]}},pool='p'}]}\npools.p.tls.server_name='A.'",
+		"acme = {agree=true,eab_key_id='k',eab_hmac_key='AA==',directory='https://[::1]:1/'}\nfrontends.a = {bind=['*:1'],tls={acme=['a.b']}}\nengine.tls_cpus=[0]",
 		"\"\".\"\" = [{\"\"=1}]", "pools = {}\n[pools.'a.b'.tcp]\nbacklog=1\n", "defaults.tcp.keepalive='1.5s'\n", "log.output='${HOME}${'",
 	} {
 		f.Add([]byte(text))
@@ -72,14 +76,13 @@ func checkConfig(t *testing.T, c *Config) {
 			t.Errorf("frontend %q: no pool %q", f.Name, f.Pool)
 		}
 		for _, r := range f.Routes {
-			if c.Pool(r.Pool) == nil || len(r.Match.Source) == 0 {
+			if c.Pool(r.Pool) == nil || r.Passthrough && f.TLS == nil || f.IsUDP() && (r.Passthrough || r.Match.AsksHello()) {
 				t.Errorf("frontend %q: route %+v", f.Name, r)
 			}
-			for _, p := range r.Match.Source {
-				if p != p.Masked() || p.Addr().Is4In6() && p.Bits() >= 96 {
-					t.Errorf("frontend %q: source %v", f.Name, p)
-				}
-			}
+			checkMatch(t, &r.Match, 0)
+		}
+		if f.TLS != nil {
+			checkTLS(t, c, f)
 		}
 		checkRanges(t, reflect.ValueOf(f).Elem())
 	}
@@ -110,6 +113,56 @@ func checkConfig(t *testing.T, c *Config) {
 	checkRanges(t, reflect.ValueOf(c).Elem())
 }
 
+// checkMatch checks conditions: there are some, in the form that they are compared in.
+func checkMatch(t *testing.T, m *Match, depth int) {
+	t.Helper()
+	if depth > maxMatchDepth || reflect.DeepEqual(*m, Match{}) {
+		t.Errorf("conditions %+v, %d deep", m, depth)
+	}
+	for _, p := range m.Source {
+		if p != p.Masked() || p.Addr().Is4In6() && p.Bits() >= 96 {
+			t.Errorf("source %v", p)
+		}
+	}
+	for _, name := range m.SNI {
+		rest := strings.TrimPrefix(name, "*.")
+		if name != strings.ToLower(name) || name != "" && (rest == "" || strings.HasSuffix(name, ".") || strings.Contains(rest, "*") || looksLikeIP(name)) {
+			t.Errorf("sni %q", name)
+		}
+	}
+	for _, list := range [][]string{m.SNIStartsWith, m.SNIEndsWith, m.SNIContains, m.SNIRegexp, m.ALPN} {
+		if list != nil && len(list) == 0 || slices.Contains(list, "") {
+			t.Errorf("an empty condition: %+v", m)
+		}
+	}
+	for _, pattern := range m.SNIRegexp {
+		if _, err := CompileNameRegexp(pattern); err != nil {
+			t.Errorf("regexp %q: %v", pattern, err)
+		}
+	}
+	inner := slices.Concat(m.Any, m.All)
+	if m.Not != nil {
+		inner = append(inner, m.Not)
+	}
+	for _, m := range inner {
+		checkMatch(t, m, depth+1)
+	}
+}
+
+// checkTLS checks that a frontend that terminates TLS has what it takes.
+func checkTLS(t *testing.T, c *Config, f *Frontend) {
+	t.Helper()
+	if f.IsUDP() || f.ACMEChallenges || len(f.TLS.Certificates)+len(f.TLS.ACME) == 0 || len(f.TLS.ACME) > 0 && !c.ACME.Agree ||
+		f.TLS.MinVersion > f.TLS.MaxVersion || f.TLS.ClientAuth != "none" && f.TLS.ClientCA == "" {
+		t.Errorf("frontend %q: %+v", f.Name, f.TLS)
+	}
+	for _, cert := range f.TLS.Certificates {
+		if !filepath.IsAbs(cert.Cert) || cert.Key != "" && !filepath.IsAbs(cert.Key) || c.At(cert) == "" {
+			t.Errorf("frontend %q: %+v", f.Name, cert)
+		}
+	}
+}
+
 // checkRanges checks the fields of a struct against their tags.
 func checkRanges(t *testing.T, v reflect.Value) {
 	t.Helper()
@@ -118,6 +171,8 @@ func checkRanges(t *testing.T, v reflect.Value) {
 		switch {
 		case f.Kind() == reflect.Struct && !isValue(f.Type()):
 			checkRanges(t, f)
+		case f.Kind() == reflect.Pointer && !f.IsNil():
+			checkRanges(t, f.Elem())
 		case tag.Get("range") == "":
 		case f.CanInt() && !boundsOf(f.Type(), tag).contain(f.Int()), f.CanUint() && !boundsOf(f.Type(), tag).contain(int64(f.Uint())):
 			t.Errorf("%v.%s: %v is not in %s", v.Type(), k.key, f, tag.Get("range"))

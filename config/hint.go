@@ -29,8 +29,11 @@ var tables = sync.OnceValue(func() []table {
 		for _, f := range keysOf(t) {
 			inside := joinKey(path, f.key)
 			switch ft := f.field.Type; {
+			case ft == reflect.TypeFor[*Match](), ft == reflect.TypeFor[[]*Match](): // in itself: once is enough
 			case ft.Kind() == reflect.Struct && !isValue(ft):
 				walk(inside, ft, false)
+			case ft.Kind() == reflect.Pointer:
+				walk(inside, ft.Elem(), false)
 			case ft.Kind() == reflect.Slice && isNamed(ft.Elem()):
 				walk(inside+".NAME", ft.Elem().Elem(), false)
 			case ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Pointer:
@@ -42,11 +45,23 @@ var tables = sync.OnceValue(func() []table {
 	return all
 })
 
+// secretKeys lists the keys whose values are never printed.
+var secretKeys = sync.OnceValue(func() []string {
+	var keys []string
+	for _, tb := range tables() {
+		for _, k := range keysOf(tb.typ) {
+			if k.field.Tag.Get("secret") != "" {
+				keys = append(keys, k.key)
+			}
+		}
+	}
+	return keys
+})
+
 // notYet are keys of the design that this version does not have, by the type whose table they go to.
 var notYet = map[reflect.Type][]string{
-	reflect.TypeFor[Frontend](): {"tls", "proxy_protocol", "hello_timeout"},
-	reflect.TypeFor[Match]():    {"sni", "alpn", "not", "any"},
-	reflect.TypeFor[Pool]():     {"health", "discovery", "tls", "send_proxy"},
+	reflect.TypeFor[Frontend](): {"proxy_protocol"},
+	reflect.TypeFor[Pool]():     {"health", "discovery", "send_proxy"},
 }
 
 // elsewhere are the words that other balancers use for our keys.
@@ -56,7 +71,18 @@ var elsewhere = map[reflect.Type]map[string]string{
 	reflect.TypeFor[Frontend](): {
 		"address": "bind", "addresses": "bind", "listen": "bind", "port": "bind", "default_backend": "pool", "backend": "pool",
 		"upstream": "pool", "maxconn": "max_connections", "timeout": "idle_timeout", "rules": "routes", "mode": "protocol",
+		"ssl": "tls", "unexpected_hostname_strategy": "unknown_name",
 	},
+	reflect.TypeFor[FrontendTLS](): {
+		"cert": "certificates", "key": "certificates", "crt": "certificates", "cert_path": "certificates", "key_path": "certificates",
+		"ca": "client_ca", "verify": "client_auth", "domains": "acme", "hosts": "acme", "prefer_server_ciphers": "ciphers", "ecdh_curves": "curves",
+	},
+	reflect.TypeFor[CertificateFiles](): {"crt": "cert", "certificate": "cert", "chain": "cert", "private_key": "key", "names": "self_signed"},
+	reflect.TypeFor[PoolTLS](): {
+		"sni": "server_name", "verifyhost": "server_name", "root_ca": "ca", "root_ca_cert_path": "ca", "client_cert": "cert", "certificate": "cert",
+		"client_key": "key", "ignore_verify": "insecure_skip_verify", "insecure": "insecure_skip_verify",
+	},
+	reflect.TypeFor[ACME](): {"url": "directory", "server": "directory", "cache_dir": "storage", "agree_tos": "agree"},
 	reflect.TypeFor[UDP](): {
 		"timeout": "idle_timeout", "ttl": "idle_timeout", "max_sessions": "max_flows", "max_connections": "max_flows",
 		"buffer": "buffer_size", "proxy_timeout": "idle_timeout", "proxy_requests": "max_requests", "proxy_responses": "max_responses",
@@ -67,7 +93,8 @@ var elsewhere = map[reflect.Type]map[string]string{
 		"bind": "source", "timeout": "connect_timeout",
 	},
 	reflect.TypeFor[Backend](): {"addr": "address", "host": "address", "url": "address", "server": "address", "maxconn": "max_connections"},
-	reflect.TypeFor[Match]():   {"src": "source", "ip": "source", "client": "source", "cidr": "source"},
+	reflect.TypeFor[Match](): {"src": "source", "ip": "source", "client": "source", "cidr": "source", "server_name": "sni", "hostname": "sni", "host": "sni",
+		"or": "any", "and": "all", "protocols": "alpn"},
 }
 
 // unknownKey fills in what can be said about a key that the table t does not have.

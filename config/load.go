@@ -54,7 +54,28 @@ func Parse(name string, text []byte) (*Config, error) {
 	for _, w := range d.warnings {
 		d.cfg.Warnings = append(d.cfg.Warnings, w.Error())
 	}
+	d.cfg.at = d.positions()
 	return d.cfg, nil
+}
+
+// positions returns Config.At, with what of the places outlives the decoder.
+func (d *decoder) positions() func(field any) string {
+	type position struct {
+		path string
+		line int
+	}
+	all := make(map[any]position, len(d.places))
+	for field, p := range d.places {
+		all[field] = position{p.path, p.line}
+	}
+	file := escape(d.file)
+	return func(field any) string {
+		p, ok := all[field]
+		if !ok {
+			return ""
+		}
+		return fmt.Sprintf("%s:%d: %s", file, p.line, p.path)
+	}
 }
 
 // read turns text into the values of the toml package and the tree of their positions. The errors lack the file.
@@ -117,7 +138,24 @@ func decodeTOML(text string) (values map[string]any, problem *Error) {
 	if got, ok := strings.CutPrefix(pe.Message, `expected value but found "`); ok && strings.IndexFunc(got, unicode.IsLetter) == 0 {
 		e.Hint = "text needs quotes"
 	}
+	if namesSecret(text, pe.Position.Start) {
+		e.Problem, e.Hint = "not valid TOML", "the line names a secret, so that no more is said of it"
+	}
 	return nil, e
+}
+
+// namesSecret reports whether the line of a byte has the key of a secret in it: messages of the toml package quote what
+// they did not expect.
+func namesSecret(text string, offset int) bool {
+	offset = min(max(offset, 0), len(text))
+	line := text[strings.LastIndexByte(text[:offset], '\n')+1:]
+	line, _, _ = strings.Cut(line, "\n")
+	for _, key := range secretKeys() {
+		if strings.Contains(line, key) {
+			return true
+		}
+	}
+	return false
 }
 
 // lineOf returns the line of a byte. ParseError has a line too, but at the end of a file it is one too low.

@@ -14,7 +14,7 @@ import (
 // scan runs first and also keeps the decoder from texts it cannot bear. That one recurses for nested arrays and tables
 // (a stack overflow cannot be recovered from) and remembers the whole path of every key.
 const (
-	maxNesting = 32      // arrays and inline tables in each other; the shape in config.go needs 4
+	maxNesting = 32      // arrays and inline tables in each other; the shape in config.go, with maxMatchDepth, needs 21
 	maxPath    = 256     // bytes of a key with all its parents, one more per part
 	maxNodes   = 1 << 20 // keys and array elements in a file
 )

@@ -24,6 +24,13 @@ func (d *decoder) checkProtocol(f *Frontend) {
 		{&f.HalfCloseTimeout, ""},
 		{&f.MaxLifetime, ""},
 		{&f.TCP, ""},
+		{&f.TLS, "TLS is for connections; QUIC goes through unopened"},
+		{&f.HelloTimeout, ""},
+		{&f.MaxHandshakes, "udp.new_flow_rate bounds new flows"},
+		{&f.MaxHandshakesPerPrefix, "udp.new_flow_rate bounds new flows"},
+		{&f.UnknownName, ""},
+		{&f.STARTTLS, ""},
+		{&f.ACMEChallenges, ""},
 	} {
 		if p, ok := d.places[key.field]; ok {
 			d.fail(p, Error{Problem: "is for connections, and this frontend speaks udp", Hint: key.hint})
@@ -92,6 +99,10 @@ func (d *decoder) checkDatagramPools(f *Frontend) {
 		at, ok := d.places[name]
 		pool := d.cfg.Pool(*name)
 		if !ok || at.bad || pool == nil {
+			return
+		}
+		if pool.TLS != nil {
+			d.fail(at, Error{Got: at.got(), Want: "a pool without TLS", Hint: d.places[&pool.TLS].path + " is there, and datagrams go as they are"})
 			return
 		}
 		for _, b := range pool.Backends {

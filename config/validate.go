@@ -23,6 +23,7 @@ func (d *decoder) validate() {
 		d.checkFrontend(f, claims)
 	}
 	d.checkAdmin(&c.Admin, claims)
+	d.checkACME(&c.ACME)
 
 	used := d.checkReferences()
 	for _, p := range c.Pools {
@@ -67,6 +68,8 @@ func (d *decoder) checkEngine(e *Engine) {
 			d.refuse(p, complaint{want: "a name or a number of at most 32 bytes"})
 		}
 	}
+	d.localFile(&e.TicketSecret)
+	d.checkCPUs(&e.TLSCPUs)
 	if p, ok := d.places[&e.Group]; ok && e.Group != "" && !d.isSet(&e.User) {
 		d.fail(p, Error{Got: p.got(), Want: "a user too", Hint: "a group is only changed to together with engine.user"})
 	}
@@ -96,32 +99,10 @@ func (d *decoder) checkFrontend(f *Frontend, claims *claims) {
 	for i := range f.Bind {
 		f.Addresses = append(f.Addresses, claims.take(f, &f.Bind[i])...)
 	}
-	for _, r := range f.Routes {
-		d.checkRoute(r)
-	}
+	d.checkRoutes(f)
+	d.checkFrontendTLS(f)
 	if len(f.Routes) == 0 && f.Pool == "" {
 		d.warn(table, "there is neither a pool nor a route: every connection is refused", "")
-	}
-}
-
-func (d *decoder) checkRoute(r *Route) {
-	table := d.places[r]
-	if table.bad {
-		return
-	}
-	d.checkMissing(&r.Pool, table.key("pool"), "the name of a pool")
-	const conditions = `conditions, such as source = ["10.0.0.0/8"]`
-	if d.checkMissing(&r.Match, table.key("match"), conditions) {
-		return
-	}
-	match := d.places[&r.Match]
-	const instead = "for every connection, use the pool of the frontend"
-	switch source := r.Match.Source; {
-	case match.bad:
-	case source != nil && len(source) == 0:
-		d.fail(d.places[&r.Match.Source], Error{Got: "an empty array", Want: "one prefix or more", Hint: instead})
-	case !d.isSet(&r.Match.Source) && (match.node == nil || len(match.node.keys) == 0):
-		d.fail(match, Error{Got: "an empty table", Want: conditions, Hint: instead})
 	}
 }
 
@@ -190,6 +171,8 @@ func (d *decoder) checkReferences() (used map[string]bool) {
 		}
 		if f.IsUDP() {
 			d.checkDatagramPools(f)
+		} else {
+			d.checkNestedTLS(f)
 		}
 	}
 	return used
@@ -201,6 +184,7 @@ func (d *decoder) checkPool(p *Pool) {
 		return
 	}
 	d.checkTCP(&p.TCP)
+	d.checkPoolTLS(p)
 	if at, ok := d.places[&p.TCP.Backlog]; ok {
 		d.fail(at, Error{Problem: "a pool does not listen", Hint: "backlog belongs to [frontends.NAME.tcp] or [defaults.tcp]"})
 	}

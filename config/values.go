@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,6 +65,8 @@ func (d *decoder) integer(p place, raw any, v reflect.Value, tag reflect.StructT
 			e.Hint = "write " + s + " without quotes"
 		}
 		d.fail(p, e)
+		p.bad = true
+		d.places[v.Addr().Interface()] = p
 		return
 	}
 	v.SetInt(n)
@@ -86,6 +89,10 @@ func (d *decoder) word(p place, raw any, v reflect.Value, tag reflect.StructTag)
 	if len(words) > 0 {
 		want = list(quoted(words), "or")
 	}
+	if n, isNumber := raw.(float64); isNumber && slices.Contains(words, strconv.FormatFloat(n, 'f', 1, 64)) {
+		d.fail(p, Error{Got: describe(raw), Want: want, Hint: fmt.Sprintf(`write "%.1f"`, n)})
+		return
+	}
 	s, ok := d.text(&p, raw, v.Addr().Interface(), want)
 	if !ok {
 		return
@@ -104,6 +111,12 @@ func (d *decoder) word(p place, raw any, v reflect.Value, tag reflect.StructTag)
 	if near := nearest(s, words); near != "" && !p.fromEnv {
 		c.hint = didYouMean(near)
 	}
+	if slices.Contains(words, "1.3") {
+		c.hint, c.fix = "", fixVersion(s, words)
+		if c.fix == "" && strings.Contains(strings.ToLower(s), "ssl") {
+			c.hint = "SSL is broken, and not in Go"
+		}
+	}
 	for _, w := range strings.Fields(tag.Get("later")) {
 		if s == w {
 			c.hint = quote(w) + " is not in this version of awe4lb"
@@ -113,6 +126,19 @@ func (d *decoder) word(p place, raw any, v reflect.Value, tag reflect.StructTag)
 		c.hint = ""
 	}
 	d.refuse(p, c)
+	p.bad = true
+	d.places[v.Addr().Interface()] = p
+}
+
+// fixVersion returns what "TLSv1.2", "tls12", "1" or "tls1" was surely meant to be among versions, or "".
+func fixVersion(s string, versions []string) string {
+	s = strings.TrimLeft(strings.ToLower(s), "tlsv_ ")
+	for _, v := range versions {
+		if s == v || s == strings.ReplaceAll(v, ".", "") || s == strings.ReplaceAll(v, ".", "_") || s+".0" == v {
+			return v
+		}
+	}
+	return ""
 }
 
 // duration fills a time.Duration from a string such as "1m30s".

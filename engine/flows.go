@@ -91,9 +91,9 @@ func (fl *flows) route(l *datagramListener, fr *front, client netip.Addr) *balan
 	}
 	snap := fl.sh.eng.director.Snapshot()
 	if f := snap.Frontend(fr.name); f != nil && f.Config.IsUDP() {
-		return f.Route(client)
+		return f.Route(client, nil).Pool
 	}
-	if p := fr.front.Route(client); p != nil { // removed: its flows may still move, within the pool of that name
+	if p := fr.front.Route(client, nil).Pool; p != nil { // removed: its flows may still move, within the pool of that name
 		return snap.Pool(p.Config.Name)
 	}
 	return nil

@@ -89,7 +89,7 @@ func (s *session) begin(fd int, local bool, f *balancer.Frontend, fstats *Fronte
 	s.client.open(fd, local)
 	s.backend.open(-1, false)
 	fstats.Accepted++
-	s.pool = f.Route(address.Addr())
+	s.pool = f.Route(address.Addr(), nil).Pool
 	if s.pool == nil {
 		s.end(NoRoute)
 		return

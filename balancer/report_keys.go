@@ -1,0 +1,71 @@
+package balancer
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// atStart are the keys of [engine] that only a start applies.
+var atStart = []string{"shards", "read_buffer", "user", "group", "tls_workers", "tls_nice", "tls_cpus"}
+
+// compareKeys lists the keys of a table that differ, whatever keys there are.
+func compareKeys(table string, was, now any, add func(kind, name, action, detail string)) {
+	a, b := reflect.ValueOf(was), reflect.ValueOf(now)
+	for i := range a.NumField() {
+		key := a.Type().Field(i).Tag.Get("toml")
+		old, new := a.Field(i).Interface(), b.Field(i).Interface()
+		if reflect.DeepEqual(old, new) {
+			continue
+		}
+		detail := fmt.Sprintf("from %v to %v", shown(old), shown(new))
+		if a.Type().Field(i).Tag.Get("secret") != "" {
+			detail = "the value is not shown"
+		}
+		if table == "engine" && slices.Contains(atStart, key) {
+			detail += ", at the next start"
+		}
+		add(table, key, "changed", detail)
+	}
+}
+
+// shown makes an empty text visible.
+func shown(v any) any {
+	if v == "" {
+		return `""`
+	}
+	return v
+}
+
+// newSettings says which keys differ between two tables of a kind, but for those that others tell of.
+func newSettings(was, now any, others ...string) string {
+	const settings = "new sessions use the new settings"
+	keys := changedKeys("", reflect.ValueOf(was).Elem(), reflect.ValueOf(now).Elem())
+	keys = slices.DeleteFunc(keys, func(key string) bool { return slices.Contains(others, key) })
+	if len(keys) == 0 {
+		return settings
+	}
+	return settings + " (" + strings.Join(keys, ", ") + ")"
+}
+
+// changedKeys returns the keys whose values differ between two structs of one type. Of a table inside, such as tls, it names
+// the keys, unless only one of the two has the table.
+func changedKeys(path string, was, now reflect.Value) []string {
+	var keys []string
+	for i := range was.NumField() {
+		a, b, key := was.Field(i), now.Field(i), was.Type().Field(i).Tag.Get("toml")
+		if key == "-" || reflect.DeepEqual(a.Interface(), b.Interface()) {
+			continue
+		}
+		if a.Kind() == reflect.Pointer && !a.IsNil() && !b.IsNil() {
+			a, b = a.Elem(), b.Elem()
+		}
+		if a.Kind() == reflect.Struct && a.Type().Field(0).Tag.Get("toml") != "" {
+			keys = append(keys, changedKeys(path+key+".", a, b)...)
+			continue
+		}
+		keys = append(keys, path+key)
+	}
+	return keys
+}
