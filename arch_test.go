@@ -13,11 +13,13 @@ import (
 // rank orders the rooms of the house: a package may import only packages of a lower rank (docs/architecture.md). Rooms of
 // one rank know nothing of each other.
 var rank = map[string]int{
-	"awe4lb":                     6,
-	"awe4lb/internal/cli":        5,
-	"awe4lb/admin":               4,
-	"awe4lb/internal/logs":       4,
-	"awe4lb/engine":              3,
+	"awe4lb":                     7,
+	"awe4lb/internal/cli":        6,
+	"awe4lb/admin":               5,
+	"awe4lb/internal/logs":       5,
+	"awe4lb/engine":              4,
+	"awe4lb/tlsbridge/certs":     3,
+	"awe4lb/tlsbridge/acme":      3,
 	"awe4lb/balancer":            2,
 	"awe4lb/tlsbridge":           2,
 	"awe4lb/discovery":           2,
@@ -36,6 +38,7 @@ var only = map[string][]string{
 	"github.com/panjf2000/gnet/v2":             {"awe4lb/engine"},
 	"golang.org/x/sys":                         {"awe4lb/engine"},
 	"golang.org/x/crypto/cryptobyte":           {"awe4lb/tlsbridge"},
+	"golang.org/x/crypto/ocsp":                 {"awe4lb/tlsbridge/certs"},
 	"github.com/valyala/fasthttp":              {"awe4lb/admin"},
 	"github.com/VictoriaMetrics/metrics":       {"awe4lb/admin"},
 	"github.com/BurntSushi/toml":               {"awe4lb/config"},
@@ -43,6 +46,9 @@ var only = map[string][]string{
 	"golang.org/x/net/dns/dnsmessage":          {"awe4lb/internal/cli"},
 	"github.com/coreos/go-systemd":             {"awe4lb/internal/systemd"},
 	"kernel.org/pub/linux/libs/security":       {"awe4lb/internal/privilege"},
+	"github.com/caddyserver/certmagic":         {"awe4lb/tlsbridge/acme"},
+	"github.com/mholt/acmez/v3":                {"awe4lb/tlsbridge/acme"},
+	"go.uber.org/zap":                          {"awe4lb/tlsbridge/acme"}, // certmagic wants one, silent
 }
 
 // imports returns what the packages of this module import, test files apart, with a file that does.

@@ -25,22 +25,25 @@ type Certificate struct {
 	NotAfter time.Time
 	Warnings []string // what is odd about it, and does not keep it from being used
 
-	pair tls.Certificate
-	rank int // among those for the same name: the cheaper to sign with, the earlier
+	pair        tls.Certificate
+	fingerprint string
+	rank        int // among those for the same name: the cheaper to sign with, the earlier
 }
+
+// KeyError is a mistake in a key, where the chain is good.
+type KeyError struct{ err error }
+
+func (e *KeyError) Error() string { return e.err.Error() }
+func (e *KeyError) Unwrap() error { return e.err }
 
 // ParseCertificate returns the certificate of a chain, leaf first, and a key, both in PEM. key may be empty: then the key
 // is in chain, too. It fails when either is missing or unreadable, when the key belongs to another certificate, and when
-// it does not sign; the error says which. It says nothing about time or trust: those are the clients' to judge.
+// it does not sign; the error says which, and is a *KeyError if it is about the key. It says nothing about time or trust: those are the clients' to judge.
 func ParseCertificate(chain, key []byte) (*Certificate, error) {
 	if len(key) == 0 {
 		key = chain
 	}
 	ders, err := certificateBlocks(chain)
-	if err != nil {
-		return nil, err
-	}
-	signer, err := parseKey(key)
 	if err != nil {
 		return nil, err
 	}
@@ -53,18 +56,23 @@ func ParseCertificate(chain, key []byte) (*Certificate, error) {
 		certs = append(certs, cert)
 	}
 	leaf := certs[0]
+	signer, err := parseKey(key)
+	if err != nil {
+		return nil, &KeyError{err}
+	}
 	if !samePublic(leaf, signer) {
 		for i, cert := range certs[1:] {
-			if samePublic(cert, signer) {
+			if samePublic(cert, signer) { // it is the chain that is wrong
 				return nil, fmt.Errorf("the key belongs to certificate %d (%s); want that one first", i+2, subject(cert))
 			}
 		}
-		return nil, fmt.Errorf("the key does not belong to the certificate (%s)", subject(leaf))
+		return nil, &KeyError{fmt.Errorf("the key does not belong to the certificate (%s)", subject(leaf))}
 	}
 	if err := trySign(leaf, signer); err != nil {
-		return nil, fmt.Errorf("the key does not sign: %w", err)
+		return nil, &KeyError{fmt.Errorf("the key does not sign: %w", err)}
 	}
-	c := &Certificate{NotAfter: leaf.NotAfter, rank: rankOf(signer),
+	sum := sha256.Sum256(leaf.Raw)
+	c := &Certificate{NotAfter: leaf.NotAfter, rank: rankOf(signer), fingerprint: hex.EncodeToString(sum[:]),
 		pair: tls.Certificate{Certificate: ders, PrivateKey: signer, Leaf: leaf}}
 	for _, cert := range certs[1:] {
 		if cert.NotAfter.Before(c.NotAfter) {
@@ -233,10 +241,7 @@ func (c *Certificate) Leaf() *x509.Certificate { return c.pair.Leaf }
 func (c *Certificate) Pair() *tls.Certificate { return &c.pair }
 
 // Fingerprint returns the SHA-256 of the leaf in hex.
-func (c *Certificate) Fingerprint() string {
-	sum := sha256.Sum256(c.pair.Leaf.Raw)
-	return hex.EncodeToString(sum[:])
-}
+func (c *Certificate) Fingerprint() string { return c.fingerprint }
 
 // WithStaple returns a copy that hands out an OCSP response, in DER, to clients that ask for one; nil for none.
 func (c *Certificate) WithStaple(response []byte) *Certificate {

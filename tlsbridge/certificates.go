@@ -1,6 +1,7 @@
 package tlsbridge
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/tls"
 	"errors"
@@ -122,8 +123,20 @@ func (s *CertificateSet) Replace(old, new *Certificate) (*CertificateSet, error)
 	return NewCertificateSet(all)
 }
 
+// Has reports whether a certificate of the set has a name, which is in lower case. Never blocks or allocates.
+func (s *CertificateSet) Has(name []byte) bool {
+	if len(name) == 0 || looksLikeIP(name) {
+		return false
+	}
+	if s.exact[string(name)] != nil {
+		return true
+	}
+	dot := bytes.IndexByte(name, '.')
+	return dot > 0 && s.wildcard[string(name[dot:])] != nil
+}
+
 // Certificates is the set in use by a frontend, which can be exchanged at any time: handshakes from then on use the new
-// one, sessions are not touched. Safe from any goroutine.
+// one, sessions are not touched. The zero value has none yet. Safe from any goroutine.
 type Certificates struct {
 	set atomic.Pointer[CertificateSet]
 }
@@ -138,10 +151,17 @@ func NewCertificates(s *CertificateSet) *Certificates {
 // Store puts s, which is not nil, to use.
 func (c *Certificates) Store(s *CertificateSet) { c.set.Store(s) }
 
-// Load returns the set in use.
+// Load returns the set in use, nil if there is none yet.
 func (c *Certificates) Load() *CertificateSet { return c.set.Load() }
 
 // get is tls.Config.GetCertificate.
 func (c *Certificates) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return &c.Load().Choose(hello).pair, nil
+	set := c.Load()
+	if set == nil {
+		return nil, ErrNoCertificate
+	}
+	return &set.Choose(hello).pair, nil
 }
+
+// ErrNoCertificate is why a handshake fails as long as a frontend has no certificate.
+var ErrNoCertificate = errors.New("the frontend has no certificate yet")

@@ -338,7 +338,7 @@ func TestTickets(t *testing.T) {
 			client.MaxVersion = version
 			resumes := func(r *rig, what string, want bool) {
 				t.Helper()
-				client.ClientSessionCache = new(lastSession)
+				client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 				if _, err := visit(t, a, client); err != nil {
 					t.Fatal(err)
 				}
@@ -367,7 +367,7 @@ func TestTickets(t *testing.T) {
 	options.NoTickets = true
 	r, _ := rigFor(t, options)
 	client := clientConfig(ca, "a.test")
-	client.ClientSessionCache = new(lastSession)
+	client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 	for range 2 {
 		if state, err := visit(t, r, client); err != nil || state.DidResume {
 			t.Errorf("resumed %v, %v", state.DidResume, err)

@@ -78,16 +78,23 @@ func (p *program) said() string {
 // expect waits for s in the output, after what was expected before.
 func (p *program) expect(s string) {
 	p.t.Helper()
-	for end := time.Now().Add(6 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-		said := p.said()
-		if i := strings.Index(said[p.at:], s); i >= 0 {
-			p.at += i + len(s)
-			return
-		}
+	for end := time.Now().Add(6 * time.Second); !p.passed(s); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			p.t.Fatalf("no %q; openssl says:\n%s", s, said[p.at:])
+			p.t.Fatalf("no %q; openssl says:\n%s", s, p.said())
 		}
 	}
+}
+
+// passed reports whether s is in the output, and makes what follows it the rest to be expected.
+func (p *program) passed(s string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := bytes.Index(p.out.Bytes()[p.at:], []byte(s))
+	if i < 0 {
+		return false
+	}
+	p.at += i + len(s)
+	return true
 }
 
 // TestOpenSSLClient: terminate TLS for s_client, in TLS 1.2 and 1.3, with the usual groups and signatures, in large and

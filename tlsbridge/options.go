@@ -19,8 +19,9 @@ type Protocol struct {
 
 // OptionError is a mistake in an option.
 type OptionError struct {
-	Key  string // as in the configuration: min_version, ciphers, …
-	Text string // what we got and what we want
+	Key   string // as in the configuration: min_version, ciphers, …
+	Index int    // which element of a list, from 0; -1: the whole
+	Text  string // what we got and what we want
 }
 
 func (e *OptionError) Error() string { return e.Key + ": " + e.Text }
@@ -28,8 +29,11 @@ func (e *OptionError) Error() string { return e.Key + ": " + e.Text }
 // mistakes collects OptionErrors.
 type mistakes []error
 
-func (m *mistakes) add(key, format string, args ...any) {
-	*m = append(*m, &OptionError{key, fmt.Sprintf(format, args...)})
+func (m *mistakes) add(key, format string, args ...any) { m.addAt(key, -1, format, args...) }
+
+// addAt is add for an element of a list.
+func (m *mistakes) addAt(key string, i int, format string, args ...any) {
+	*m = append(*m, &OptionError{key, i, fmt.Sprintf(format, args...)})
 }
 
 func (m mistakes) err() error { return errors.Join(m...) }
@@ -101,14 +105,14 @@ func Ciphers() (names []string) {
 func onlyTLS13(suite *tls.CipherSuite) bool { return suite.SupportedVersions[0] == tls.VersionTLS13 }
 
 func parseCiphers(names []string, m *mistakes) (ids []uint16) {
-	for _, name := range names {
+	for n, name := range names {
 		byName := func(s *tls.CipherSuite) bool { return s.Name == name }
 		if i := slices.IndexFunc(tls.CipherSuites(), byName); i >= 0 {
 			suite := tls.CipherSuites()[i]
 			if onlyTLS13(suite) {
-				m.add("ciphers", "got %q: Go does not let one choose suites of TLS 1.3, it always has all three; leave it out", name)
+				m.addAt("ciphers", n, "got %q: Go does not let one choose suites of TLS 1.3, it always has all three; leave it out", name)
 			} else if slices.Contains(ids, suite.ID) {
-				m.add("ciphers", "%q is there twice", name)
+				m.addAt("ciphers", n, "%q is there twice", name)
 			} else {
 				ids = append(ids, suite.ID)
 			}
@@ -116,11 +120,11 @@ func parseCiphers(names []string, m *mistakes) (ids []uint16) {
 		}
 		switch iana := fromOpenSSL(name); {
 		case slices.ContainsFunc(tls.InsecureCipherSuites(), byName):
-			m.add("ciphers", "got %q, which is weak (no forward secrecy, or a broken cipher); want one of %s", name, strings.Join(Ciphers(), ", "))
+			m.addAt("ciphers", n, "got %q, which is weak (no forward secrecy, or a broken cipher); want one of %s", name, strings.Join(Ciphers(), ", "))
 		case iana != "":
-			m.add("ciphers", "got %q, OpenSSL's name; want %q", name, iana)
+			m.addAt("ciphers", n, "got %q, OpenSSL's name; want %q", name, iana)
 		default:
-			m.add("ciphers", "got %q; want one of %s", name, strings.Join(Ciphers(), ", "))
+			m.addAt("ciphers", n, "got %q; want one of %s", name, strings.Join(Ciphers(), ", "))
 		}
 	}
 	return ids
@@ -165,11 +169,11 @@ var otherCurveNames = map[string]string{"prime256v1": "P-256", "secp256r1": "P-2
 
 func parseCurves(names []string, m *mistakes) (ids []tls.CurveID) {
 next:
-	for _, name := range names {
+	for n, name := range names {
 		for _, c := range curves {
 			if c.name == name {
 				if slices.Contains(ids, c.id) {
-					m.add("curves", "%q is there twice", name)
+					m.addAt("curves", n, "%q is there twice", name)
 				}
 				ids = append(ids, c.id)
 				continue next
@@ -177,11 +181,11 @@ next:
 		}
 		for _, c := range curves {
 			if strings.EqualFold(c.name, name) || otherCurveNames[strings.ToLower(name)] == c.name {
-				m.add("curves", "got %q; want %q", name, c.name)
+				m.addAt("curves", n, "got %q; want %q", name, c.name)
 				continue next
 			}
 		}
-		m.add("curves", "got %q; want %s", name, strings.Join(Curves(), ", "))
+		m.addAt("curves", n, "got %q; want %s", name, strings.Join(Curves(), ", "))
 	}
 	return ids
 }
@@ -190,9 +194,9 @@ func parseALPN(names []string, m *mistakes) []string {
 	for i, name := range names {
 		switch {
 		case name == "" || len(name) > 255:
-			m.add("alpn", "got a name of %d bytes; want 1 to 255", len(name))
+			m.addAt("alpn", i, "got a name of %d bytes; want 1 to 255", len(name))
 		case slices.Contains(names[:i], name):
-			m.add("alpn", "%q is there twice", name)
+			m.addAt("alpn", i, "%q is there twice", name)
 		}
 	}
 	return slices.Clone(names)

@@ -12,6 +12,7 @@ import (
 type ServerOptions struct {
 	Protocol
 	Certificates *Certificates
+	MayBeEmpty   bool   // Certificates may have no set yet: until it has, handshakes fail with an alert
 	ClientAuth   string // "none", "request" (verified if given) or "require"; default "none", with ClientCA "require"
 	ClientCA     []byte // PEM: who signs client certificates
 	NoTickets    bool   // no session tickets: every handshake is a full one
@@ -23,7 +24,7 @@ func (o *ServerOptions) Build() (*tls.Config, error) {
 	var m mistakes
 	config := &tls.Config{SessionTicketsDisabled: o.NoTickets}
 	o.apply(config, &m)
-	if o.Certificates == nil || o.Certificates.Load() == nil {
+	if o.Certificates == nil || o.Certificates.Load() == nil && !o.MayBeEmpty {
 		m.add("certificates", "got none; want one at least")
 	} else {
 		config.GetCertificate = o.Certificates.get

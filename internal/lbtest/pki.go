@@ -43,6 +43,9 @@ func NewCA(t testing.TB) *CA {
 	return ca
 }
 
+// T returns the test that made the CA.
+func (ca *CA) T() testing.TB { return ca.t }
+
 func sign(t testing.TB, template, parent *x509.Certificate, key crypto.PublicKey, by crypto.Signer) []byte {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key, by)
@@ -111,6 +114,9 @@ func (ca *CA) Issue(l Leaf) (cert, key []byte) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
 }
+
+// Authority returns the authority's certificate and key, for what else an authority signs.
+func (ca *CA) Authority() (*x509.Certificate, crypto.Signer) { return ca.cert, ca.key }
 
 // Pair is Issue for crypto/tls.
 func (ca *CA) Pair(names ...string) tls.Certificate {
