@@ -26,6 +26,8 @@ import (
 	"awe4lb/internal/privilege"
 	"awe4lb/internal/socketfile"
 	"awe4lb/internal/systemd"
+	"awe4lb/tlsbridge/acme"
+	"awe4lb/tlsbridge/certs"
 )
 
 // version is set by the Makefile from the tag it is built from.
@@ -85,6 +87,8 @@ type process struct {
 	path     string
 	started  time.Time
 	logs     *logs.Logs
+	issuer   *acme.Issuer
+	keeper   *certs.Keeper
 	director *balancer.Director
 	engine   *engine.Engine
 	admin    *admin.Server // nil when it is off
@@ -179,29 +183,45 @@ func start(path string) (*process, error) {
 		shards = runtime.GOMAXPROCS(0)
 	}
 	runtime.GOMAXPROCS(shards)
+	p.issuer = acme.New(p.logs.Log)
+	p.keeper = certs.New(p.logs.Log, p.issuer)
 	p.engine, err = engine.New(p.director, engine.Options{Shards: shards, ReadBuffer: int(cfg.Engine.ReadBuffer),
-		Log: p.logs.Log, Access: p.logs.Access, Flush: p.logs.Flush})
+		Log: p.logs.Log, Access: p.logs.Access, Flush: p.logs.Flush, Certificates: p.keeper, Challenge: p.issuer.HTTP01})
 	if err != nil {
 		return nil, cli.CannotBind(err)
 	}
+	// What the issuer writes is to be the user's that the process is about to become.
+	release := p.issuer.Hold()
+	defer release()
 	p.director.Drive(p.engine)
 	p.engine.SetAccess(p.logs.HasAccess())
 	report, err := p.director.Apply(cfg)
 	if err != nil {
-		p.engine.Close()
+		p.close()
+		var mistakes certs.Errors
+		if errors.As(err, &mistakes) {
+			return nil, cli.BadConfig(err)
+		}
 		return nil, cli.CannotBind(err)
 	}
 	p.reloads.Store(&admin.Reloads{Last: time.Now(), LastOK: true})
 	if cfg.Admin.Bind != "" {
 		p.admin, err = admin.Start(cfg.Admin.Address, admin.Options{Engine: p.engine, Director: p.director,
 			Reload: p.reload, Reloads: p.history, Log: p.logs.Log,
-			Version: version, Revision: revision(), Started: p.started, File: path})
+			Version: version, Revision: revision(), Started: p.started, File: path,
+			Certificates: p.keeper, Issuer: p.issuer})
 		if err != nil {
-			p.engine.Close()
+			p.close()
 			return nil, cli.CannotBind(err)
 		}
 	}
 	if cfg.Engine.User != "" {
+		if usesACME(cfg) {
+			if err := privilege.Give(cfg.ACME.Storage, cfg.Engine.User, cfg.Engine.Group); err != nil {
+				p.stop(context.Background())
+				return nil, cli.BadConfig(fmt.Errorf("acme.storage: %w", err))
+			}
+		}
 		if err := privilege.Drop(cfg.Engine.User, cfg.Engine.Group, keptCapabilities(cfg)...); err != nil {
 			p.stop(context.Background())
 			return nil, cli.BadConfig(err)
@@ -220,6 +240,16 @@ func start(path string) (*process, error) {
 	return p, nil
 }
 
+// usesACME reports whether a frontend wants certificates from a CA.
+func usesACME(cfg *config.Config) bool {
+	for _, f := range cfg.Frontends {
+		if f.TLS != nil && len(f.TLS.ACME) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // keptCapabilities returns what the process needs for cfg after it has given up root.
 func keptCapabilities(cfg *config.Config) (kept []privilege.Capability) {
 	for _, f := range cfg.Frontends {
@@ -234,7 +264,11 @@ func keptCapabilities(cfg *config.Config) (kept []privilege.Capability) {
 func (p *process) running() cli.Running {
 	var r cli.Running
 	for _, l := range p.engine.Listeners() {
-		r.Listeners = append(r.Listeners, cli.Listener{Frontend: l.Frontend, Protocol: l.Protocol, Address: l.Address.String()})
+		listener := cli.Listener{Frontend: l.Frontend, Protocol: l.Protocol, Address: l.Address.String()}
+		if tls := p.cfg.Frontend(l.Frontend).TLS; tls != nil && len(tls.Certificates) > 0 {
+			listener.Certificate = tls.Certificates[0].Cert
+		}
+		r.Listeners = append(r.Listeners, listener)
 	}
 	if p.admin != nil {
 		r.Admin = p.admin.Address()
@@ -283,8 +317,17 @@ func (p *process) reload() (*balancer.Report, error) {
 
 // mistakes logs every mistake of a configuration on a line of its own and returns what is to be said of all together.
 func (p *process) mistakes(err error) string {
-	var all config.Errors
-	if !errors.As(err, &all) {
+	var inFile config.Errors
+	var named certs.Errors // files that it names
+	var all []error
+	switch {
+	case errors.As(err, &inFile):
+		for _, e := range inFile {
+			all = append(all, e)
+		}
+	case errors.As(err, &named):
+		all = named
+	default:
 		return err.Error()
 	}
 	for _, e := range all {
@@ -344,6 +387,13 @@ func (p *process) stop(ctx context.Context) {
 	if p.admin != nil {
 		p.admin.Stop(ctx)
 	}
-	p.engine.Close()
+	p.close()
 	p.logs.Flush()
+}
+
+// close ends the data plane, and then what it stands on.
+func (p *process) close() {
+	p.engine.Close()
+	p.keeper.Close()
+	p.issuer.Close()
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -438,6 +440,26 @@ func TestAccessLogAndRotation(t *testing.T) {
 	in.wantExit(0)
 }
 
+// visitTLS asks for url, trusting the certificate in a file.
+func visitTLS(t *testing.T, file, url string) {
+	t.Helper()
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(pem)
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: trusted}}}
+	res, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if b, err := io.ReadAll(res.Body); err != nil || !strings.HasPrefix(string(b), "hello from backend-") {
+		t.Errorf("got %q, %v", b, err)
+	}
+}
+
 func TestDemo(t *testing.T) {
 	if _, err := net.DialTimeout("tcp", "127.0.0.1:8080", time.Second); err == nil {
 		t.Fatal("something listens on 127.0.0.1:8080, which the demo needs")
@@ -480,6 +502,11 @@ func TestDemo(t *testing.T) {
 	if seen["backend-1"] != 2 || seen["backend-2"] != 2 || seen["backend-3"] != 2 {
 		t.Errorf("got %v; want each twice", seen)
 	}
+	cacert := regexp.MustCompile(`curl --cacert (\S+) https://localhost:8443/`).FindStringSubmatch(text.String())
+	if cacert == nil {
+		t.Fatalf("the demo says nothing of TLS: %q", text.String())
+	}
+	visitTLS(t, cacert[1], "https://localhost:8443/")
 	if got := askDNS(t, "127.0.0.1:5353"); got[0] != "dns-1" || got[1] != "dns-2" || got[2] != "dns-3" {
 		t.Errorf("DNS answers came from %v; want the three backends in turn", got)
 	}

@@ -15,6 +15,8 @@ import (
 	"awe4lb/config"
 	"awe4lb/engine"
 	"awe4lb/internal/socketfile"
+	"awe4lb/tlsbridge/acme"
+	"awe4lb/tlsbridge/certs"
 
 	"github.com/valyala/fasthttp"
 )
@@ -30,6 +32,9 @@ type Options struct {
 	Revision string    // the commit it was built from; "" when unknown
 	Started  time.Time // of the process
 	File     string    // the configuration
+
+	Certificates *certs.Keeper // nil: there are none
+	Issuer       *acme.Issuer  // nil: there is none
 }
 
 // Refusal is an error of Options.Reload that names the answer it deserves.
@@ -218,6 +223,7 @@ func (s *Server) healthz(c *fasthttp.RequestCtx) {
 func (s *Server) reload(c *fasthttp.RequestCtx) {
 	report, err := s.o.Reload()
 	var mistakes config.Errors
+	var named certs.Errors
 	var bind *engine.BindError
 	var host *engine.HostError
 	var refusal *Refusal
@@ -225,7 +231,9 @@ func (s *Server) reload(c *fasthttp.RequestCtx) {
 	case err == nil:
 		writeJSON(c, "application/json", report)
 	case errors.As(err, &mistakes):
-		problem(c, fasthttp.StatusUnprocessableEntity, "the configuration has mistakes; the running one stays", mistakes)
+		problem(c, fasthttp.StatusUnprocessableEntity, "the configuration has mistakes; the running one stays", mistakesOf(mistakes))
+	case errors.As(err, &named):
+		problem(c, fasthttp.StatusUnprocessableEntity, "files that the configuration names cannot be used; the running one stays", mistakesOf(named))
 	case errors.As(err, &bind), errors.As(err, &host):
 		problem(c, fasthttp.StatusConflict, err.Error()+"; the running configuration stays", nil)
 	case errors.As(err, &refusal):
@@ -237,23 +245,31 @@ func (s *Server) reload(c *fasthttp.RequestCtx) {
 
 // mistake is one error of a configuration, for programs.
 type mistake struct {
-	File    string `json:"file"`
-	Line    int    `json:"line"`
+	File    string `json:"file,omitempty"` // file, line and key are missing for files that the configuration names
+	Line    int    `json:"line,omitempty"`
 	Key     string `json:"key,omitempty"`
 	Message string `json:"message"` // the whole line as `awe4lb check` prints it
 }
 
+func mistakesOf[E error](errs []E) (list []mistake) {
+	for _, err := range errs {
+		m := mistake{Message: err.Error()}
+		if e, ok := any(err).(*config.Error); ok {
+			m.File, m.Line, m.Key = e.File, e.Line, e.Key
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
 // problem answers with RFC 9457 problem details.
-func problem(c *fasthttp.RequestCtx, status int, detail string, mistakes config.Errors) {
+func problem(c *fasthttp.RequestCtx, status int, detail string, mistakes []mistake) {
 	p := struct {
 		Title  string    `json:"title"`
 		Status int       `json:"status"`
 		Detail string    `json:"detail"`
 		Errors []mistake `json:"errors,omitempty"`
-	}{Title: fasthttp.StatusMessage(status), Status: status, Detail: detail}
-	for _, e := range mistakes {
-		p.Errors = append(p.Errors, mistake{e.File, e.Line, e.Key, e.Error()})
-	}
+	}{Title: fasthttp.StatusMessage(status), Status: status, Detail: detail, Errors: mistakes}
 	writeJSON(c, "application/problem+json", p)
 	c.SetStatusCode(status)
 }

@@ -25,6 +25,7 @@ func (s *Server) metrics(c *fasthttp.RequestCtx) {
 	writePools(&x, st)
 	writeBackends(&x, st)
 	writeShards(&x, st)
+	writeCertificates(&x, st)
 	_, _ = c.Write(x.buf)
 	metrics.WriteProcessMetrics(c)
 }
@@ -115,7 +116,8 @@ func (s *Server) writeProcess(x *exposition) {
 
 // rejected are the reasons for which a client is turned away before any backend is connected.
 var rejected = []engine.Reason{engine.Limit, engine.NoRoute, engine.NoBackend, engine.NoResources, engine.ConnectRefused,
-	engine.ConnectTimeout, engine.ConnectFailed}
+	engine.ConnectTimeout, engine.ConnectFailed, engine.ConnectTLS, engine.HelloTimeout, engine.NotTLS, engine.BadHello,
+	engine.UnknownName, engine.HandshakeLimit, engine.HandshakeTimeout, engine.HandshakeFailed}
 
 func writeFrontends(x *exposition, st *status) {
 	each := func(name, kind, help string, write func(f *frontendStatus, name string)) {
@@ -152,6 +154,7 @@ func writeFrontends(x *exposition, st *status) {
 		func(f *frontendStatus, name string) {
 			x.histogram(&f.stats.Duration, name, f.labels)
 		})
+	writeHandshakes(x, st)
 	full, starved := uint64(0), uint64(0)
 	for _, sh := range st.Shards {
 		full += sh.LimitPauses
@@ -159,8 +162,40 @@ func writeFrontends(x *exposition, st *status) {
 	}
 	x.family("awe4lb_limit_hits_total", "counter", "Times a limit was met, by limit.")
 	x.count(st.refused, "awe4lb_limit_hits_total", labels("limit", "frontend_max_connections"))
+	x.count(st.crowded, "awe4lb_limit_hits_total", labels("limit", "frontend_max_handshakes"))
 	x.count(full, "awe4lb_limit_hits_total", labels("limit", "process_sessions"))
 	x.count(starved, "awe4lb_limit_hits_total", labels("limit", "descriptors"))
+}
+
+// tlsVersions are the values of the label version.
+var tlsVersions = [engine.NumTLSVersions]string{"1.0", "1.1", "1.2", "1.3"}
+
+// writeHandshakes writes what frontends have at which TLS ends.
+func writeHandshakes(x *exposition, st *status) {
+	each := func(name, kind, help string, write func(f *frontendStatus, name string)) {
+		x.family(name, kind, help)
+		for i := range st.Frontends {
+			if st.Frontends[i].TLS != nil {
+				write(&st.Frontends[i], name)
+			}
+		}
+	}
+	each("awe4lb_server_tls_handshakes_total", "counter", "TLS handshakes with clients, by version and result; one that failed has no version.",
+		func(f *frontendStatus, name string) {
+			for i, version := range tlsVersions {
+				x.count(f.stats.Handshakes[i], name, f.labels+","+labels("version", version, "result", "ok"))
+			}
+			x.count(f.stats.HandshakesFailed, name, f.labels+","+labels("version", "", "result", "failed"))
+		})
+	each("awe4lb_server_tls_handshakes_resumed_total", "counter", "TLS handshakes with clients that resumed an earlier session.",
+		func(f *frontendStatus, name string) { x.count(f.stats.Resumed, name, f.labels) })
+	each("awe4lb_server_tls_handshake_duration_seconds", "histogram", "Time from accept to the end of the TLS handshake.",
+		func(f *frontendStatus, name string) { x.histogram(&f.stats.Handshake, name, f.labels) })
+	w := st.Handshakes
+	x.family("awe4lb_tls_handshakes_waiting", "gauge", "TLS handshakes that wait for a worker, or are under its hands.")
+	x.gauge(float64(w.Queued), "awe4lb_tls_handshakes_waiting", "")
+	x.family("awe4lb_tls_handshakes_open", "gauge", "TLS handshakes that have begun and not ended, with clients and backends.")
+	x.gauge(float64(w.Live), "awe4lb_tls_handshakes_open", "")
 }
 
 // directions are the values of the label direction.
@@ -273,9 +308,13 @@ func writeBackends(x *exposition, st *status) {
 		})
 	each("awe4lb_backend_connect_errors_total", "counter", "Failed attempts to connect to the backend, by reason.",
 		func(b *backendStatus, name string) {
-			for _, r := range []engine.Reason{engine.ConnectRefused, engine.ConnectTimeout, engine.ConnectFailed, engine.NoResources} {
+			for _, r := range []engine.Reason{engine.ConnectRefused, engine.ConnectTimeout, engine.ConnectFailed, engine.ConnectTLS, engine.NoResources} {
 				x.count(b.stats.ConnectErrors[r], name, b.labels+","+labels("reason", r.String()))
 			}
+		})
+	each("awe4lb_backend_tls_handshakes_total", "counter", "TLS handshakes done with the backend.",
+		func(b *backendStatus, name string) {
+			x.count(b.stats.Handshakes, name, b.labels)
 		})
 	each("awe4lb_backend_bytes_total", "counter", "Bytes relayed: c2b to the backend, b2c from it.",
 		func(b *backendStatus, name string) {

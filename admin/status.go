@@ -6,6 +6,8 @@ import (
 
 	"awe4lb/balancer"
 	"awe4lb/engine"
+	"awe4lb/tlsbridge/acme"
+	"awe4lb/tlsbridge/certs"
 
 	"github.com/valyala/fasthttp"
 )
@@ -27,7 +29,23 @@ type status struct {
 	Retired   []backendStatus  `json:"retired"` // backends no longer configured that still have sessions
 	Shards    []shardStatus    `json:"shards"`
 
-	refused uint64 // for the metrics: by max_connections of any frontend, those no longer configured included
+	Handshakes handshakesStatus `json:"handshakes"` // TLS, with clients and backends
+
+	Certificates []certificateStatus `json:"certificates"`
+	ACME         []acmeStatus        `json:"acme"`
+
+	// For the metrics.
+	keeper certs.Counters
+	issuer acme.Counters
+
+	// For the metrics, those of frontends no longer configured included.
+	refused uint64 // by max_connections
+	crowded uint64 // by max_handshakes and max_handshakes_per_prefix
+}
+
+type handshakesStatus struct {
+	Live   int `json:"live"`   // begun and not ended
+	Queued int `json:"queued"` // those of them that wait for a worker, or are under its hands
 }
 
 type configStatus struct {
@@ -56,6 +74,7 @@ type frontendStatus struct {
 	Ended          map[string]uint64 `json:"ended"`             // by reason; those that never happened are left out
 	Retired        bool              `json:"retired,omitempty"` // no longer configured, and still has sessions
 	UDP            *udpStatus        `json:"udp,omitempty"`     // udp only
+	TLS            *tlsStatus        `json:"tls,omitempty"`     // where TLS ends here
 
 	// For the metrics.
 	labels string
@@ -72,6 +91,13 @@ type udpStatus struct {
 	Datagrams  bytesStatus       `json:"datagrams"`
 	DroppedC2B map[string]uint64 `json:"dropped_c2b"` // by reason; those that never happened are left out
 	DroppedB2C map[string]uint64 `json:"dropped_b2c"`
+}
+
+type tlsStatus struct {
+	Handshakes map[string]uint64 `json:"handshakes"` // done, by version
+	Resumed    uint64            `json:"resumed"`
+	Failed     uint64            `json:"failed"`
+	HalfOpen   int               `json:"half_open"` // clients that have not finished their handshake
 }
 
 type poolStatus struct {
@@ -94,6 +120,7 @@ type backendStatus struct {
 	Open           int64             `json:"open"` // sessions, those still connecting included
 	Connected      uint64            `json:"connected"`
 	ConnectErrors  map[string]uint64 `json:"connect_errors"` // by reason
+	Handshakes     uint64            `json:"tls_handshakes"`
 	Bytes          bytesStatus       `json:"bytes"`
 
 	// For the metrics.
@@ -140,7 +167,11 @@ func (s *Server) collect() *status {
 		listeners[l.Frontend] = append(listeners[l.Frontend], l.Address.String())
 	}
 	for _, f := range snap.Frontends {
-		out.Frontends = append(out.Frontends, frontendOf(f, st.Frontends[f.Config.Name], listeners[f.Config.Name]))
+		fs := frontendOf(f, st.Frontends[f.Config.Name], listeners[f.Config.Name])
+		if fs.TLS != nil {
+			fs.TLS.HalfOpen = st.HalfOpen[f.Config.Name]
+		}
+		out.Frontends = append(out.Frontends, fs)
 	}
 	for _, f := range s.o.Director.RetiredFrontends() {
 		fs := frontendOf(f, st.Frontends[f.Config.Name], nil)
@@ -168,7 +199,10 @@ func (s *Server) collect() *status {
 	}
 	for _, f := range st.Frontends {
 		out.refused += f.Ended[engine.Limit]
+		out.crowded += f.Ended[engine.HandshakeLimit]
 	}
+	s.collectCertificates(out)
+	out.Handshakes = handshakesStatus{Live: st.Workers.Live, Queued: st.Workers.Queued}
 	for _, sh := range st.Shards {
 		out.Shards = append(out.Shards, shardStatus{Sessions: sh.Sessions, Flows: sh.Flows, AcceptPauses: sh.AcceptPauses, LimitPauses: sh.LimitPauses,
 			AcceptErrors: sh.AcceptErrors, Pipes: sh.Pipes, SplicedBytes: sh.SplicedBytes, AccessDrops: sh.AccessDrops,
@@ -202,6 +236,14 @@ func frontendOf(f *balancer.Frontend, st *engine.FrontendStats, listeners []stri
 	fs := frontendStatus{Name: c.Name, Protocol: c.Protocol, Listeners: listeners, Pool: c.Pool, Routes: len(c.Routes),
 		MaxConnections: c.MaxConnections, Open: f.Live.Active(), Accepted: st.Accepted, Bytes: bytesOf(st.Bytes),
 		Ended: byReason(st.Ended), labels: labels("server", c.Name, "protocol", c.Protocol), stats: st}
+	if c.TLS != nil {
+		fs.TLS = &tlsStatus{Handshakes: map[string]uint64{}, Resumed: st.Resumed, Failed: st.HandshakesFailed}
+		for i, n := range st.Handshakes {
+			if n > 0 {
+				fs.TLS.Handshakes[tlsVersions[i]] = n
+			}
+		}
+	}
 	if c.IsUDP() {
 		fs.MaxConnections = c.UDP.MaxFlows
 		fs.UDP = &udpStatus{Datagrams: bytesOf(st.Datagrams), DroppedC2B: byDropReason(st.Dropped[engine.ToBackend]),
@@ -215,7 +257,7 @@ func backendOf(b *balancer.Backend, st *engine.BackendStats) backendStatus {
 		st = noBackendStats
 	}
 	return backendStatus{Pool: b.Pool, Address: b.Name, Open: b.Active(), Connected: st.Sessions,
-		ConnectErrors: byReason(st.ConnectErrors), Bytes: bytesOf(st.Bytes),
+		ConnectErrors: byReason(st.ConnectErrors), Handshakes: st.Handshakes, Bytes: bytesOf(st.Bytes),
 		labels: labels("pool", b.Pool, "backend", b.Name), stats: st}
 }
 

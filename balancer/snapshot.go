@@ -32,6 +32,9 @@ type Frontend struct {
 	Config *config.Frontend
 	Live   *FrontendLive
 
+	// Attached is what the plane keeps for it: set while it prepares, before the snapshot is published, and not changed then.
+	Attached any
+
 	routes routes
 	pool   *Pool // when no route matches; may be nil
 }
@@ -63,6 +66,8 @@ func (f *FrontendLive) Release() { f.active.Add(-1) }
 type Pool struct {
 	Config  *config.Pool
 	Members []*Member // in the order of the configuration
+
+	Attached any // see Frontend.Attached
 
 	live  *poolLive
 	tiers []picker // lowest priority number first

@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"crypto/tls"
 	"net"
 	"runtime"
 	"sync/atomic"
@@ -147,4 +148,75 @@ func rawBackend(t *testing.T, stop *atomic.Bool) (address string, done <-chan st
 		}
 	}()
 	return a.String(), ended
+}
+
+// TestTLSAllocatesNothing is the gate for TLS: a request and its answer over an open session, small and of many records.
+// The ends of the test allocate for what they read, so they are measured by themselves first.
+func TestTLSAllocatesNothing(t *testing.T) {
+	echo := func(_ *net.TCPConn, c duplex) {
+		b := make([]byte, 64<<10)
+		for {
+			n, err := c.Read(b)
+			if err != nil {
+				return
+			}
+			if _, err := c.Write(b[:n]); err != nil {
+				return
+			}
+		}
+	}
+	sizes := []int{1, 1000, 200_000}
+	ends := map[int]float64{} // by size: of one end with TLS
+	pair := lbtest.NewCA(t).Pair("end.test")
+	direct := lbtest.Serve(t, func(c *net.TCPConn) {
+		echo(c, tls.Server(c, &tls.Config{Certificates: []tls.Certificate{pair}}))
+	})
+	c, err := tls.Dial("tcp", direct, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, size := range sizes {
+		ends[size] = allocationsOf(t, c, size) / 2
+	}
+	eachForm(t, func(t *testing.T, f form) {
+		_, c := newTLSRig(t, f, echo, nil).connect()
+		allowed := 0.0
+		for _, end := range []bool{f.clientTLS, f.backTLS} {
+			if end {
+				allowed++
+			}
+		}
+		for _, size := range sizes {
+			if n, of := allocationsOf(t, c, size), allowed*ends[size]; n > of*1.2+.9 { // more when records fall apart
+				t.Errorf("%d bytes: %v allocations, %v of them the test's", size, n, of)
+			}
+		}
+	})
+}
+
+// allocationsOf returns the allocations of sending size bytes to an echo and reading them back, whoever allocates.
+func allocationsOf(t *testing.T, c duplex, size int) float64 {
+	const piece = 50_000
+	b, back := make([]byte, size), make([]byte, size)
+	ping := func() {
+		done := 0
+		for at := 0; at < size; at += piece {
+			want := min(at+piece, size)
+			if _, err := c.Write(b[at:want]); err != nil {
+				t.Fatal(err)
+			}
+			for done < want {
+				n, err := c.Read(back[done:])
+				if err != nil {
+					t.Fatal(err)
+				}
+				done += n
+			}
+		}
+	}
+	for range 100 {
+		ping()
+	}
+	return testing.AllocsPerRun(500, ping)
 }

@@ -61,7 +61,7 @@ func (fl *flows) connectShared(f *flow, t *target, prefix netip.Prefix) DropReas
 	}
 	lease, ok := fl.sources[s.number].leases.take(fl.now)
 	if !ok {
-		fl.sh.eng.complain(complaint{"no address of shared_source is left for a flow", 0})
+		fl.sh.eng.complain(complaint{what: "no address of shared_source is left for a flow"})
 		return DropNoPort
 	}
 	for int(lease) >= len(s.owners) {
@@ -82,7 +82,7 @@ func (fl *flows) sharedOf(prefix netip.Prefix) *sharedSocket {
 	}
 	fd, errno := openShared(prefix.Addr().Is4())
 	if errno != 0 {
-		fl.sh.eng.complain(complaint{"cannot open the shared socket of flows", errno})
+		fl.sh.eng.complain(complaint{what: "cannot open the shared socket of flows", errno: errno})
 		return nil
 	}
 	s := &sharedSocket{fl: fl, fd: fd, prefix: prefix}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"syscall"
 
 	"awe4lb/config"
@@ -12,7 +13,16 @@ type budget struct {
 	sessions int64 // at once, of two descriptors each
 	sockets  int64 // of flows, at once
 	pipes    int   // for splice, per shard
+	lingers  int   // of clients that are told why they are turned away, per shard
 }
+
+// mayTurnAway reports whether clients of f may be told why they are turned away.
+func mayTurnAway(f *config.Frontend) bool {
+	return !f.IsUDP() && (f.TLS != nil || len(f.Routes) > 0 || f.STARTTLS == "postgres" || f.ACMEChallenges)
+}
+
+// maxLingers is the number of clients that hear at the same time why they are turned away; less where descriptors are few.
+const maxLingers = 1024
 
 // keptBack is the number of descriptors left to the rest of the process, the admin's clients above all; less where there
 // are few.
@@ -27,8 +37,12 @@ func (e *Engine) budget(cfg *config.Config, bindings int) budget {
 		pipes = 0
 	}
 	pipes = min(pipes, nofile/8/2/shards) // pipes are a comfort: at most an eighth of all descriptors
+	lingers := 0
+	if slices.ContainsFunc(cfg.Frontends, mayTurnAway) {
+		lingers = min(maxLingers, nofile/16) / shards
+	}
 	// What is neither session, flow nor pipe: listeners, loops, logs, the admin and its clients.
-	reserved := min(keptBack, nofile/4) + 4*shards + bindings*shards + 2*pipes*shards
+	reserved := min(keptBack, nofile/4) + (4+bindings+2*pipes+lingers)*shards
 	room := int64(max(nofile-reserved, 2))
 
 	// Flows get what their frontends ask for, but no more than half while there are sessions too, unless max_connections
@@ -50,7 +64,7 @@ func (e *Engine) budget(cfg *config.Config, bindings int) budget {
 			most = max(most, room-2*want)
 		}
 	}
-	b := budget{sockets: min(flows, most), pipes: pipes}
+	b := budget{sockets: min(flows, most), pipes: pipes, lingers: lingers}
 	b.sessions = max((room-b.sockets)/2, 1)
 	if want > b.sessions {
 		e.log.Warn("engine.max_connections is more than the open files allow",

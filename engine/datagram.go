@@ -62,7 +62,7 @@ func (l *datagramListener) Ready(int, loop.Events) {
 		if n == 0 {
 			if errno != syscall.EAGAIN && errno != 0 {
 				fl.sh.stats.AcceptErrors++
-				fl.sh.eng.complain(complaint{"cannot receive datagrams", errno})
+				fl.sh.eng.complain(complaint{what: "cannot receive datagrams", errno: errno})
 			}
 			return
 		}

@@ -16,6 +16,7 @@ const fdRetry = 25 * time.Millisecond
 
 // dial picks a backend and starts to connect, again and again until one is on its way or none is left.
 func (s *session) dial(now int64) {
+	s.state = connecting
 	key := balancer.ClientKey(s.address.Addr())
 	for int(s.attempts) < s.pool.Config.ConnectAttempts {
 		b := s.pool.Pick(key, s.tried)
@@ -51,7 +52,7 @@ func (s *session) connect(now int64) bool {
 			sh.starved++
 		}
 		sh.pause()
-		sh.eng.complain(complaint{cannotAccept, errno})
+		sh.eng.complain(complaint{what: cannotAccept, errno: errno})
 		return s.wait(now, NoResources)
 	}
 	s.fed()
@@ -151,6 +152,10 @@ func (s *session) giveUp(reason Reason) bool {
 
 // closeBackend closes the socket and keeps what waits for the backend: the next one gets it.
 func (s *session) closeBackend() {
+	if s.backend.conn != nil {
+		s.backend.dropConn()
+		s.backend.dropBacklog() // of the handshake
+	}
 	if s.backend.fd >= 0 {
 		s.sh.loop.Close(int(s.backend.fd))
 		s.backend.fd = -1
@@ -162,9 +167,14 @@ func (s *session) closeBackend() {
 func (s *session) probe() {
 	b := &s.backend
 	data := b.buf
-	if data != nil {
+	first := s.pool.Attached == nil && !s.asked // what the client said is the first that the backend hears
+	heard := false
+	switch {
+	case data != nil:
 		data = data[b.off:] // an earlier backend did not take it
-	} else if s.client.readable {
+	case first && s.heard != nil:
+		data, heard = s.heard, true
+	case first && s.client.conn == nil && s.client.readable:
 		data = s.sh.buf[:s.client.read(s.sh.buf)]
 		if s.client.failed && len(data) == 0 {
 			s.end(s.fault)
@@ -183,12 +193,15 @@ func (s *session) probe() {
 		if int(b.off) == len(b.buf) {
 			b.dropBuffer()
 		}
-	} else if n < len(data) {
+	} else if n < len(data) && (!heard || errno == 0) {
 		b.park(data[n:])
 	}
 	switch errno {
 	case 0:
-		s.opened()
+		if heard {
+			s.forget()
+		}
+		s.reached()
 	case syscall.EAGAIN, syscall.EINPROGRESS: // not yet
 	default:
 		s.giveUp(connectReason(errno))

@@ -10,15 +10,19 @@
 // A session is a client's connection and the connection to a backend made for it; each end is a side. Its life, with
 // the method that makes each transition:
 //
-//	          accept                   open                  settle
-//	client ──────────▶ CONNECTING ──────────▶ OPEN ─────────────────────────▶ ended
-//	                    │   ▲  │                │                               ▲
-//	                    └───┘  │                │ abort: one end was reset,     │
-//	             dial: refused │                │ the other still has bytes to  │
-//	               or too slow,│                ▼ take before it is reset too   │
-//	              next backend │             ABORTING ──────────────────────────┤
-//	                           └────────────────────────────────────────────────┘
-//	                              end(reason): exactly once, exactly one reason
+//	 accept      accept                 open                  settle
+//	   │           │                      │                      │
+//	   ▼           ▼                      ▼                      ▼
+//	GREETING ──▶ CONNECTING ───────────────────────▶ OPEN ──────────▶ ended
+//	   │          ▲  ▲  │                  ▲           │                ▲
+//	   ▼          │  └──┤ refused or slow: │           │ abort: one end │
+//	HANDSHAKE ────┘     │ next backend     │           ▼ was reset      │
+//	(client's)          ▼                  │        ABORTING ───────────┤
+//	                 ASKING, HANDSHAKE ────┘                            │
+//	                 (backend's)      end(reason): exactly once, exactly one reason
+//
+// GREETING is for clients who have to say where they want to go (hello.go), HANDSHAKE for TLS (handshake.go), ASKING for
+// PostgreSQL's question before it.
 //
 // While CONNECTING the client is not read: its bytes wait in the kernel, so that a refused connection can be tried on
 // the next backend without the client noticing.

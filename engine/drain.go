@@ -32,13 +32,13 @@ func (sh *shard) listen(wanted map[bindKey]*bound) {
 			leaving = append(leaving, l)
 			continue
 		}
-		l.front, l.fstats = b.front, sh.frontendStats(b.front.Config.Name)
+		l.front, l.fstats, l.gate = b.front, sh.frontendStats(b.front.Config.Name), b.gate
 		kept = append(kept, l)
 		delete(byFD, l.fd)
 	}
 	sh.listeners = kept
 	for fd, b := range byFD {
-		l := &listener{sh: sh, fd: fd, address: b.address, own: b.binding, front: b.front,
+		l := &listener{sh: sh, fd: fd, address: b.address, own: b.binding, front: b.front, gate: b.gate,
 			fstats: sh.frontendStats(b.front.Config.Name)}
 		sh.listeners = append(sh.listeners, l)
 		if sh.paused {
@@ -67,6 +67,11 @@ func (sh *shard) prune(snap *balancer.Snapshot) {
 	for b := range sh.backends {
 		if b.Active() == 0 && !snap.Has(b) {
 			delete(sh.backends, b)
+		}
+	}
+	for key := range sh.origins {
+		if !snap.Has(key.backend) {
+			delete(sh.origins, key)
 		}
 	}
 }

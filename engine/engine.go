@@ -10,6 +10,8 @@ import (
 
 	"awe4lb/balancer"
 	"awe4lb/config"
+	"awe4lb/tlsbridge"
+	"awe4lb/tlsbridge/certs"
 )
 
 // Options are what an Engine is made with.
@@ -22,21 +24,29 @@ type Options struct {
 	// follows each run of them. The Record is only valid during the call.
 	Access func(*Record)
 	Flush  func()
+
+	// Certificates are what TLS tables name; needed as soon as there is one.
+	Certificates *certs.Keeper
+
+	// Challenge, if set, returns the answer to an HTTP-01 challenge of an ACME server. It must not block.
+	Challenge func(token string) (text string, ok bool)
 }
 
 // Engine is the data plane. It carries traffic as the director's snapshots say, and is the director's balancer.Plane.
 type Engine struct {
 	// Set once, never changed.
-	director *balancer.Director
-	shards   []*shard
-	log      *slog.Logger
-	rings    []*accessRing // by shard; nil without Options.Access
-	trouble  chan complaint
-	left     chan struct{} // the last flow of a UDP listener that is no longer configured has ended
-	quit     chan struct{}
-	running  sync.WaitGroup
-	epoch    time.Time // zero of clock
-	ports    []uint16  // that flows may leave from
+	director  *balancer.Director
+	shards    []*shard
+	log       *slog.Logger
+	rings     []*accessRing // by shard; nil without Options.Access
+	trouble   chan complaint
+	left      chan struct{} // the last flow of a UDP listener that is no longer configured has ended
+	quit      chan struct{}
+	running   sync.WaitGroup
+	epoch     time.Time // zero of clock
+	ports     []uint16  // that flows may leave from
+	keeper    *certs.Keeper
+	challenge func(token string) (string, bool)
 
 	// Shared: atomics.
 	sessions    atomic.Int64 // open now, and those an accept is under way for
@@ -45,13 +55,15 @@ type Engine struct {
 	sockets     atomic.Int64 // of flows, open now
 	socketLimit atomic.Int64
 	draining    atomic.Bool
-	leaving     atomic.Int64 // listeners on the shards that go when their queues are empty
+	leaving     atomic.Int64                      // listeners on the shards that go when their queues are empty
+	workers     atomic.Pointer[tlsbridge.Workers] // nil until there is TLS
 
 	// Guarded by mu.
 	mu       sync.Mutex
 	bindings map[bindKey]*bound
 	retired  map[bindKey]*bound    // UDP, no longer configured, with flows that still use the sockets
 	rates    map[string]*rateTable // by frontend
+	gates    map[string]*gate      // by frontend
 	closed   bool
 }
 
@@ -84,14 +96,16 @@ func keysOf(f *config.Frontend) []bindKey {
 type bound struct {
 	*binding
 	front *balancer.Frontend
-	rate  *rateTable // of new flows; nil without a limit
+	rate  *rateTable      // of new flows; nil without a limit
+	gate  *tlsbridge.Gate // for those who have to say something before they are routed; nil without a limit
 }
 
 // New makes an engine for the director's snapshots and starts its shards. It listens nowhere until the director applies
 // a configuration.
 func New(d *balancer.Director, o Options) (*Engine, error) {
 	e := &Engine{director: d, log: o.Log, trouble: make(chan complaint, 16), left: make(chan struct{}, 1), quit: make(chan struct{}),
-		epoch: time.Now(), ports: localPorts(), bindings: map[bindKey]*bound{}, retired: map[bindKey]*bound{}, rates: map[string]*rateTable{}}
+		epoch: time.Now(), ports: localPorts(), bindings: map[bindKey]*bound{}, retired: map[bindKey]*bound{}, rates: map[string]*rateTable{},
+		gates: map[string]*gate{}, keeper: o.Certificates, challenge: o.Challenge}
 	wake := make(chan struct{}, 1)
 	for i := range o.Shards {
 		sh, err := newShard(e, i, o.ReadBuffer)
@@ -124,6 +138,7 @@ type plan struct {
 	wanted  map[bindKey]*bound // what is listened on afterwards
 	opened  []bindKey
 	removed map[bindKey]*bound
+	tls     *certs.Set // nil: there is no TLS, and was none
 }
 
 // Prepare opens the listeners that next has and the engine has not. Sockets of addresses that stay are kept as they are,
@@ -141,17 +156,21 @@ func (e *Engine) Prepare(next *balancer.Snapshot) (balancer.Plan, error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	p := &plan{e: e, next: next, wanted: map[bindKey]*bound{}, removed: map[bindKey]*bound{}}
+	set, err := e.prepareTLS(next)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{e: e, next: next, tls: set, wanted: map[bindKey]*bound{}, removed: map[bindKey]*bound{}}
 	for _, f := range next.Frontends {
 		for _, key := range keysOf(f.Config) {
 			a := key.address
 			if old := e.bindings[key]; old != nil {
-				p.wanted[key] = &bound{old.binding, f, nil}
+				p.wanted[key] = &bound{binding: old.binding, front: f}
 				continue
 			}
 			p.opened = append(p.opened, key)
 			if old := e.retired[key]; old != nil {
-				p.wanted[key] = &bound{old.binding, f, nil} // it comes back before its last flow has ended
+				p.wanted[key] = &bound{binding: old.binding, front: f} // it comes back before its last flow has ended
 				continue
 			}
 			b, err := openBinding(a, f.Config, len(e.shards), e.overlaps(a, key.udp, p.wanted) || !key.udp && e.isLeaving(a))
@@ -163,7 +182,7 @@ func (e *Engine) Prepare(next *balancer.Snapshot) (balancer.Plan, error) {
 				}
 				return nil, &BindError{f.Config.Name, a, key.udp, err}
 			}
-			p.wanted[key] = &bound{b, f, nil}
+			p.wanted[key] = &bound{binding: b, front: f}
 		}
 	}
 	for key, b := range e.bindings {
@@ -232,6 +251,7 @@ func (p *plan) Commit() []balancer.Change {
 			delete(e.rates, name)
 		}
 	}
+	e.commitTLS(p)
 	engine := &p.next.Config.Engine
 	e.warnFastOpen(p.next.Config)
 	room := e.budget(p.next.Config, len(p.wanted))
@@ -241,6 +261,7 @@ func (p *plan) Commit() []balancer.Change {
 		sh.loop.Call(func() {
 			sh.splice = engine.Splice
 			sh.pipes.resize(room.pipes)
+			sh.maxLingers = room.lingers
 			sh.listen(p.wanted)
 			if sh.flows != nil {
 				sh.flows.follow(p.next)
@@ -279,7 +300,7 @@ func (e *Engine) admit() bool {
 		return true
 	}
 	e.dismiss()
-	e.complain(complaint{"session limit reached: new clients wait in the accept queue", 0})
+	e.complain(complaint{what: "session limit reached: new clients wait in the accept queue"})
 	return false
 }
 
@@ -290,6 +311,8 @@ func (e *Engine) dismiss() { e.sessions.Add(-1) }
 type complaint struct {
 	what  string
 	errno syscall.Errno // 0: it is a limit that was met
+
+	about, detail string // a backend and what is wrong with it; "" for other complaints
 }
 
 // complain has a cause for refusing clients logged, soon and not too often. Never blocks; safe from any goroutine.
@@ -306,9 +329,12 @@ func (e *Engine) reportTrouble() {
 		select {
 		case c := <-e.trouble:
 			sessions, flows := e.sessions.Load(), e.flows.Load()
-			if c.errno == 0 {
+			switch {
+			case c.about != "":
+				e.log.Warn(c.what, "backend", c.about, "error", c.detail)
+			case c.errno == 0:
 				e.log.Warn(c.what, "sessions", sessions, "session_limit", e.limit.Load(), "flows", flows, "flow_socket_limit", e.socketLimit.Load())
-			} else {
+			default:
 				e.log.Error(c.what, "error", error(c.errno), "sessions", sessions, "flows", flows)
 			}
 		case <-e.quit:
@@ -361,7 +387,15 @@ func (e *Engine) Flows() (open, limit int64) { return e.flows.Load(), e.socketLi
 // shards' present batches of events.
 func (e *Engine) Stats() *Stats {
 	s := &Stats{Frontends: map[string]*FrontendStats{}, Backends: map[*balancer.Backend]*BackendStats{},
-		Pools: map[string]*PoolStats{}}
+		Pools: map[string]*PoolStats{}, HalfOpen: map[string]int{}}
+	if w := e.workers.Load(); w != nil {
+		s.Workers = w.Stats()
+	}
+	e.mu.Lock()
+	for name, g := range e.gates {
+		s.HalfOpen[name] = g.Stats().Inside
+	}
+	e.mu.Unlock()
 	for _, sh := range e.shards {
 		sh.loop.Call(func() {
 			sh.prune(e.director.Snapshot())
@@ -420,5 +454,8 @@ func (e *Engine) close() bool {
 		}
 	}
 	e.bindings, e.retired = nil, nil
+	if w := e.workers.Load(); w != nil {
+		w.Close()
+	}
 	return true
 }

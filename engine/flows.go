@@ -158,7 +158,7 @@ func (fl *flows) listen(wanted map[int]*bound) {
 		l.number = place(&fl.listeners, l)
 		l.follow(b)
 		if err := fl.sh.loop.Listen(fd, l); err != nil {
-			fl.sh.eng.complain(complaint{"cannot watch a UDP listener: a shard gets none of its datagrams", syscall.ENOMEM})
+			fl.sh.eng.complain(complaint{what: "cannot watch a UDP listener: a shard gets none of its datagrams", errno: syscall.ENOMEM})
 		}
 	}
 }

@@ -58,13 +58,13 @@ func (fl *flows) connect(f *flow, t *target) DropReason {
 	}
 	f.source = noSource
 	if !u.Transparent && !fl.leasePort(f, t) {
-		fl.sh.eng.complain(complaint{"no local port left for a flow", 0})
+		fl.sh.eng.complain(complaint{what: "no local port left for a flow"})
 		return DropNoPort
 	}
 	fd, errno := sysSocket(t.sa.family(), unix.SOCK_DGRAM)
 	if errno != 0 {
 		fl.giveLease(f, 0)
-		fl.sh.eng.complain(complaint{"cannot open a socket for a flow", errno})
+		fl.sh.eng.complain(complaint{what: "cannot open a socket for a flow", errno: errno})
 		return DropNoResources
 	}
 	if f.flags&ownSocket == 0 { // a shared_source, but none of the backend's family
@@ -179,14 +179,14 @@ func (fl *flows) bindPort(fd int, f *flow, t *target) DropReason {
 		case syscall.EADDRINUSE:
 			fl.giveLease(f, portBusy)
 		default: // the address is not this host's any more
-			fl.sh.eng.complain(complaint{"cannot bind a flow to its source address", errno})
+			fl.sh.eng.complain(complaint{what: "cannot bind a flow to its source address", errno: errno})
 			return DropNoResources
 		}
 		if !fl.leasePort(f, t) {
 			break
 		}
 	}
-	fl.sh.eng.complain(complaint{"no local port left for a flow", 0})
+	fl.sh.eng.complain(complaint{what: "no local port left for a flow"})
 	return DropNoPort
 }
 
@@ -203,7 +203,7 @@ func (fl *flows) bindClient(fd int, f *flow, v4 bool) DropReason {
 		(*unix.RawSockaddrInet6)(unsafe.Pointer(&sa.raw)).Scope_id = f.key.zone
 	}
 	if errno := sysBind(fd, &sa); errno != 0 {
-		fl.sh.eng.complain(complaint{"cannot bind a flow to its client's address (a port below 1024 needs CAP_NET_BIND_SERVICE)", errno})
+		fl.sh.eng.complain(complaint{what: "cannot bind a flow to its client's address (a port below 1024 needs CAP_NET_BIND_SERVICE)", errno: errno})
 		return DropNoResources
 	}
 	return kept

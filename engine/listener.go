@@ -7,6 +7,7 @@ import (
 	"awe4lb/balancer"
 	"awe4lb/config"
 	"awe4lb/engine/loop"
+	"awe4lb/tlsbridge"
 )
 
 // acceptBudget is the number of clients taken before other sockets of the shard have their turn.
@@ -26,6 +27,7 @@ type listener struct {
 	// Changed by a reload.
 	front  *balancer.Frontend // as last committed: used for its name, and when the snapshot no longer has it
 	fstats *FrontendStats
+	gate   *tlsbridge.Gate // for clients who have to say something before they are routed; nil: no limit
 
 	leaving bool // goes when its queue is empty: see leave
 }
@@ -73,12 +75,12 @@ func (l *listener) accept(budget int) taken {
 			return queueEmpty
 		case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:
 			sh.stats.AcceptErrors++
-			sh.eng.complain(complaint{cannotAccept, errno})
+			sh.eng.complain(complaint{what: cannotAccept, errno: errno})
 			sh.pause()
 			return noRoom
 		case syscall.EBADF, syscall.EINVAL, syscall.ENOTSOCK: // not a listening socket any more: our bug
 			sh.stats.AcceptErrors++
-			sh.eng.complain(complaint{cannotAccept, errno})
+			sh.eng.complain(complaint{what: cannotAccept, errno: errno})
 			sh.loop.Forget(l.fd)
 			return queueEmpty
 		default: // this client is gone, or its network is: accept(2) lists them
@@ -108,5 +110,5 @@ func (l *listener) serve(fd int, now int64) {
 		sh.refuse(l, fd, address, now, Limit)
 		return
 	}
-	sh.session().begin(fd, l.address.IsUnix(), f, l.fstats, address, now)
+	sh.session().begin(fd, l, f, address, now)
 }

@@ -18,6 +18,10 @@ func (s *session) relay(x *side) {
 // pump moves bytes from src to dst until src has no more, dst takes no more, or the budget is spent. It notes what it
 // learns in src and dst; settle draws the conclusions.
 func (s *session) pump(src, dst *side) {
+	if src.conn != nil || dst.conn != nil {
+		s.bridge(src, dst)
+		return
+	}
 	if dst.failed {
 		return // nowhere to go
 	}
@@ -68,6 +72,16 @@ func (s *session) settle() {
 	// A direction is over when src has nothing more to say and dst has all of it.
 	up := c.eof && !b.backlogged()
 	down := b.eof && !c.backlogged()
+	if up && b.conn != nil {
+		up = b.part()
+	}
+	if down && c.conn != nil {
+		down = c.part()
+	}
+	if c.failed || b.failed { // there was more to send, and it could not be sent
+		s.settleFailed()
+		return
+	}
 	switch {
 	case up && down:
 		s.end(s.first)

@@ -13,6 +13,7 @@ import (
 	"awe4lb/balancer"
 	"awe4lb/config"
 	"awe4lb/internal/lbtest"
+	"awe4lb/tlsbridge/certs"
 )
 
 // rig is an engine under test with its director.
@@ -21,8 +22,16 @@ type rig struct {
 	d *balancer.Director
 	e *Engine
 
-	mu    sync.Mutex
-	ended []Record
+	mu         sync.Mutex
+	ended      []Record
+	challenges map[string]string
+}
+
+func (r *rig) challenge(token string) (string, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	text, ok := r.challenges[token]
+	return text, ok
 }
 
 // newRig starts an engine with two shards and the configuration that edit makes of the defaults: one frontend, f, on a
@@ -37,9 +46,12 @@ func newRigOf(t testing.TB, shards int, backends []string, edit func(*config.Con
 	t.Helper()
 	lbtest.CheckLeaks(t)
 	r := &rig{t: t, d: balancer.NewDirector()}
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	keeper := certs.New(log, nil)
+	t.Cleanup(keeper.Close)
 	var err error
-	r.e, err = New(r.d, Options{Shards: shards, ReadBuffer: 256 << 10, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Access: r.record, Flush: func() {}})
+	r.e, err = New(r.d, Options{Shards: shards, ReadBuffer: 256 << 10, Log: log,
+		Access: r.record, Flush: func() {}, Certificates: keeper, Challenge: r.challenge})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +79,7 @@ func (r *rig) apply(c *config.Config) *balancer.Report {
 
 func testConfig(backends []string, edit func(*config.Config)) *config.Config {
 	f := &config.Frontend{Name: "f", Pool: "p", Protocol: "tcp", IdleTimeout: time.Minute, HalfCloseTimeout: time.Minute,
-		TCP: config.TCP{NoDelay: true}, UnixMode: 0o660,
+		TCP: config.TCP{NoDelay: true}, UnixMode: 0o660, HelloTimeout: time.Minute, UnknownName: "default", STARTTLS: "none",
 		Addresses: []config.Address{{IP: netip.MustParseAddrPort("127.0.0.1:0")}}}
 	p := &config.Pool{Name: "p", Policy: "roundrobin", ConnectTimeout: time.Second, ConnectAttempts: 3,
 		TCP: config.TCP{NoDelay: true}, Backends: backendConfigs(backends)}

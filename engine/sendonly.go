@@ -97,7 +97,7 @@ func (fl *flows) openDirect(t *target) DropReason {
 	}
 	fd, errno := sysSocket(t.sa.family(), unix.SOCK_DGRAM)
 	if errno != 0 {
-		fl.sh.eng.complain(complaint{"cannot open a socket for datagrams", errno})
+		fl.sh.eng.complain(complaint{what: "cannot open a socket for datagrams", errno: errno})
 		return DropNoResources
 	}
 	askErrors(fd, t.v4)

@@ -9,6 +9,8 @@ import (
 	"awe4lb/balancer"
 	"awe4lb/config"
 	"awe4lb/engine/loop"
+	"awe4lb/tlsbridge"
+	"awe4lb/tlsbridge/certs"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,12 +22,25 @@ type session struct {
 	sh *shard
 
 	// Set when the client is accepted.
-	front   *config.Frontend       // timeouts; from the snapshot of that moment
+	f       *balancer.Frontend     // from the snapshot of that moment
+	front   *config.Frontend       // f's: timeouts
 	live    *balancer.FrontendLive // holds one count
 	fstats  *FrontendStats
 	pool    *balancer.Pool // nil: no route
 	address netip.AddrPort // the client; the zero AddrPort on a unix socket
 	started int64          // loop time, ns
+
+	// What the client says before it is routed, and TLS: see hello.go and handshake.go.
+	server   *certs.Server    // how TLS of the client's side ends here; nil: it does not
+	gate     *tlsbridge.Gate  // that the client is half-open in; nil: it is not
+	heard    []byte           // what the client has said and nobody was told; pooled
+	peeker   tlsbridge.Peeker // while state is greeting
+	stage    stage            // the same
+	asked    bool             // the client asked for TLS in PostgreSQL's way and was told yes
+	version  uint16           // of the client's TLS, once its handshake is done
+	protocol string           // that the client has agreed on by ALPN, "" for none
+	name     string           // that the client asks for by SNI; only for the access log
+	detail   string           // what TLS says of why it failed, for the access log
 
 	// Set for each attempt to connect.
 	target   *balancer.Backend // holds one count; nil between attempts
@@ -56,7 +71,11 @@ type session struct {
 type state uint8
 
 const (
-	connecting state = iota
+	greeting           state = iota // the client is to say where it wants to go
+	handshakingClient               // TLS with the client
+	connecting                      // to the backend
+	asking                          // the backend, a PostgreSQL server, for TLS
+	handshakingBackend              // TLS with the backend
 	open
 	aborting
 	ended
@@ -77,20 +96,23 @@ func newSession(sh *shard) *session {
 	return s
 }
 
-// begin starts a session for an accepted client. The caller has counted it on the frontend.
-func (s *session) begin(fd int, local bool, f *balancer.Frontend, fstats *FrontendStats, address netip.AddrPort, now int64) {
-	s.front, s.live, s.fstats = f.Config, f.Live, fstats
+// begin starts a session for a client that l accepted. The caller has counted it on the frontend.
+func (s *session) begin(fd int, l *listener, f *balancer.Frontend, address netip.AddrPort, now int64) {
+	local, fstats := l.address.IsUnix(), l.fstats
+	s.f, s.front, s.live, s.fstats = f, f.Config, f.Live, fstats
 	s.address, s.started = address, now
 	s.state, s.first, s.fault = connecting, none, none
 	s.attempts, s.tried = 0, s.tried[:0]
 	s.connectedIn, s.dies = 0, 0
 	s.moved, s.kept, s.failing = false, false, false
-	s.target, s.bstats = nil, nil
+	s.target, s.bstats, s.pool = nil, nil, nil
+	s.server, s.asked, s.version, s.protocol, s.name, s.detail = serverOf(f), false, 0, "", "", ""
 	s.client.open(fd, local)
 	s.backend.open(-1, false)
 	fstats.Accepted++
-	s.pool = f.Route(address.Addr(), nil).Pool
-	if s.pool == nil {
+	if greets(f) {
+		s.state = greeting
+	} else if s.pool = f.Route(address.Addr(), nil).Pool; s.pool == nil {
 		s.end(NoRoute)
 		return
 	}
@@ -98,7 +120,11 @@ func (s *session) begin(fd int, local bool, f *balancer.Frontend, fstats *Fronte
 		s.end(NoResources)
 		return
 	}
-	s.dial(now)
+	if s.state == greeting {
+		s.greet(l.gate, now)
+	} else {
+		s.dial(now)
+	}
 }
 
 // peer returns the other end.
@@ -112,18 +138,20 @@ func (x *side) peer() *side {
 // ready reacts to an event of x.
 func (s *session) ready(x *side, ev loop.Events) {
 	switch s.state {
-	case connecting:
-		if x == &s.backend {
+	case greeting:
+		s.hear()
+	case handshakingClient:
+		x.handshakeReady()
+	case connecting, asking, handshakingBackend:
+		switch {
+		case x == &s.client:
+			s.glance(ev)
+		case s.state == connecting:
 			s.probe()
-		} else if ev.Failed() {
-			// Has the client gone? Only SO_ERROR knows; a FIN may be a client that has sent all its request. What a client
-			// said before it reset the connection still goes to the backend.
-			if errno := sysError(int(x.fd)); errno != 0 {
-				x.fail(errno)
-				if sysUnread(int(x.fd)) == 0 {
-					s.end(s.fault)
-				}
-			}
+		case s.state == asking:
+			s.answered()
+		default:
+			x.handshakeReady()
 		}
 	case open:
 		if ev.Failed() && x.peer().backlogged() {
@@ -136,12 +164,28 @@ func (s *session) ready(x *side, ev loop.Events) {
 	}
 }
 
-// opened goes from connecting to open.
+// glance looks at a client whose backend is not there yet, and that is not read meanwhile. Has it gone? Only SO_ERROR knows;
+// a FIN may be a client that has sent all its request. What a client said before it reset the connection still goes to the
+// backend.
+func (s *session) glance(ev loop.Events) {
+	if !ev.Failed() {
+		return
+	}
+	c := &s.client
+	if errno := sysError(int(c.fd)); errno != 0 {
+		c.fail(errno)
+		if sysUnread(int(c.fd)) == 0 && s.heard == nil {
+			s.end(s.fault)
+		}
+	}
+}
+
+// opened goes on when both ends are there: from now on bytes are relayed.
 func (s *session) opened() {
 	now := s.sh.loop.Now()
 	s.state = open
 	if !s.client.failed {
-		s.fault = none // of backends tried before
+		s.fault, s.detail = none, "" // of backends tried before
 	}
 	s.connectedIn = now - s.started
 	s.bstats.Sessions++
@@ -151,6 +195,10 @@ func (s *session) opened() {
 		s.dies = s.started + life - rand.Int64N(life/10+1) // so that sessions begun together do not end together
 	}
 	s.watch(now)
+	if s.heard != nil {
+		s.backend.write(s.heard)
+		s.forget()
+	}
 	if s.client.readable {
 		s.pump(&s.client, &s.backend)
 	}
@@ -242,8 +290,15 @@ func (s *session) nowFailing() {
 func (s *session) Expire() {
 	now := s.sh.loop.Now()
 	switch s.state {
+	case greeting:
+		s.end(HelloTimeout)
+	case handshakingClient:
+		s.fstats.handshake(nil, 0)
+		s.end(HandshakeTimeout)
 	case connecting:
 		s.redial(now)
+	case asking, handshakingBackend:
+		s.backend.handshakeFailed(errHandshakeTimeout)
 	case open:
 		s.look(now)
 	case aborting:
@@ -339,6 +394,8 @@ func (s *session) end(reason Reason) {
 	sh := s.sh
 	sh.loop.Cancel(&s.timer)
 	s.fed()
+	s.greeted()
+	s.forget()
 	reset := !reason.natural()
 	s.client.close(reset)
 	s.backend.close(reset)

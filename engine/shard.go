@@ -6,6 +6,7 @@ import (
 
 	"awe4lb/balancer"
 	"awe4lb/engine/loop"
+	"awe4lb/tlsbridge"
 )
 
 // shard is one event loop and everything on it. Its methods run on the loop unless they say otherwise.
@@ -17,25 +18,31 @@ type shard struct {
 	buf    []byte // what is being relayed; holds nothing between events
 
 	// Owned by the shard's goroutine.
-	listeners []*listener
-	paused    bool // listeners are off the loop for want of descriptors, memory or room
-	resume    loop.Timer
-	patience  time.Duration // how long the next pause lasts
-	starved   int           // sessions that wait for a descriptor for their backend
-	sessions  session       // head of the list of open sessions
-	open      int           // its length
-	free      *session      // recycled sessions
-	freeLen   int
-	pipes     pipes
-	splice    bool
-	peer      sockaddr // scratch for accept
-	target    sockaddr // scratch for connect
-	turn      int      // goes round the source addresses
-	flows     *flows   // nil until there is a UDP frontend
-	frontends map[string]*FrontendStats
-	backends  map[*balancer.Backend]*BackendStats
-	pools     map[string]*PoolStats
-	stats     ShardStats
+	listeners  []*listener
+	paused     bool // listeners are off the loop for want of descriptors, memory or room
+	resume     loop.Timer
+	patience   time.Duration // how long the next pause lasts
+	starved    int           // sessions that wait for a descriptor for their backend
+	sessions   session       // head of the list of open sessions
+	open       int           // its length
+	free       *session      // recycled sessions
+	freeLen    int
+	pipes      pipes
+	splice     bool
+	peer       sockaddr        // scratch for accept
+	target     sockaddr        // scratch for connect
+	turn       int             // goes round the source addresses
+	flows      *flows          // nil until there is a UDP frontend
+	hello      tlsbridge.Hello // scratch
+	bridging   *bridgeBuffers  // nil until there is TLS
+	origins    map[originKey]origin
+	lingering  lingerer // head of the list
+	lingers    int      // its length
+	maxLingers int      // the next one is closed at once
+	frontends  map[string]*FrontendStats
+	backends   map[*balancer.Backend]*BackendStats
+	pools      map[string]*PoolStats
+	stats      ShardStats
 
 	// Shared with the access log's goroutine by the ring's own rules; nil when there is no access log.
 	access *accessRing
@@ -53,7 +60,9 @@ func newShard(e *Engine, number, readBuffer int) (*shard, error) {
 		frontends: map[string]*FrontendStats{},
 		backends:  map[*balancer.Backend]*BackendStats{},
 		pools:     map[string]*PoolStats{},
+		origins:   map[originKey]origin{},
 	}
+	sh.lingering.next, sh.lingering.prev = &sh.lingering, &sh.lingering
 	sh.sessions.next, sh.sessions.prev = &sh.sessions, &sh.sessions
 	sh.resume.Handle((*resumer)(sh))
 	return sh, nil
@@ -107,7 +116,7 @@ func (sh *shard) refuse(l *listener, fd int, address netip.AddrPort, now int64, 
 func (sh *shard) log(s *session, reason Reason, duration int64) {
 	r := Record{Start: sh.loop.Time(s.started), Frontend: s.front.Name, Client: s.address,
 		Connect: s.connectedIn, Duration: duration, Attempts: s.attempts, Reason: reason,
-		C2B: s.backend.sent, B2C: s.client.sent}
+		C2B: s.backend.sent, B2C: s.client.sent, ServerName: s.name, TLSVersion: s.version, Detail: s.detail}
 	if s.pool != nil {
 		r.Pool = s.pool.Config.Name
 	}
@@ -202,5 +211,8 @@ func (sh *shard) endAll(reason Reason) {
 	}
 	for s := sh.sessions.next; s != &sh.sessions; s = sh.sessions.next {
 		s.end(reason)
+	}
+	for l := sh.lingering.next; l != &sh.lingering; l = sh.lingering.next {
+		l.end()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"syscall"
 
 	"awe4lb/engine/loop"
+	"awe4lb/tlsbridge"
 
 	"github.com/panjf2000/gnet/v2/pkg/pool/byteslice"
 	"golang.org/x/sys/unix"
@@ -29,6 +30,12 @@ type side struct {
 	local  bool // a unix socket
 	bare   bool // its socket options are not set yet: see send and session.setKeepalive
 
+	// TLS: see bridge.go and handshake.go.
+	conn    *tlsbridge.Conn // nil: this end is plain
+	waiting bool            // the handshake is with its worker
+	parting bool            // close_notify is on its way, or sent
+	again   func()          // goes on where a budget ended; made when first needed
+
 	// Bulk: reads of bulkRead bytes or more in a row; once splicing, splices under chatty bytes in a row.
 	splicing bool
 	streak   uint8
@@ -47,12 +54,13 @@ const (
 
 // open makes x the owner of a socket; its backlog stays.
 func (x *side) open(fd int, local bool) {
-	*x = side{s: x.s, fd: int32(fd), kind: x.kind, local: local, off: x.off, buf: x.buf}
+	*x = side{s: x.s, fd: int32(fd), kind: x.kind, local: local, off: x.off, buf: x.buf, again: x.again}
 }
 
 // close closes the socket, with RST if wanted, and gives back what x held.
 func (x *side) close(reset bool) {
 	x.dropBacklog()
+	x.dropConn()
 	if x.fd < 0 {
 		return
 	}
@@ -160,8 +168,12 @@ func (x *side) setNoDelay() {
 	}
 }
 
-// took counts n bytes that x has taken.
+// took counts n bytes that x has taken. Those of TLS were counted when they were plain.
 func (x *side) took(n int) {
+	if x.conn != nil {
+		x.s.moved = true
+		return
+	}
 	x.sent += uint64(n)
 	x.s.count(x.kind, n)
 }

@@ -1,6 +1,11 @@
 package engine
 
-import "awe4lb/balancer"
+import (
+	"crypto/tls"
+
+	"awe4lb/balancer"
+	"awe4lb/tlsbridge"
+)
 
 // Reason is why a session or a flow ended. Every one ends for exactly one. docs/operations.md says what each means to an
 // operator and what to do; the names are part of the access log and of the metrics and do not change.
@@ -30,13 +35,28 @@ const (
 	MaxRequests                    // flow: the client had sent max_requests datagrams
 	MaxResponses                   // flow: the backend had sent max_responses datagrams
 	BackendRemoved                 // flow: its backend is no longer configured
+	HelloTimeout                   // the client had not said where it wants to go within hello_timeout
+	NotTLS                         // the client does not speak TLS, and the frontend wants it
+	BadHello                       // its ClientHello breaks the rules, or is too long
+	UnknownName                    // no route or certificate has the name it asks for, and unknown_name is reject
+	HandshakeLimit                 // max_handshakes or max_handshakes_per_prefix was reached
+	HandshakeTimeout               // the handshake with the client was not done within handshake_timeout
+	HandshakeFailed                // the handshake with the client failed
+	Challenge                      // a challenge of an ACME server, answered here
+	ConnectTLS                     // the handshake with the last backend tried failed
+	ClientTruncated                // the client's TLS stream ended without close_notify
+	BackendTruncated               // the backend's TLS stream ended without close_notify
+	ClientTLS                      // the client broke the TLS protocol, or sent an alert
+	BackendTLS                     // the backend broke the TLS protocol, or sent an alert
 	NumReasons       = iota
 )
 
 var reasonNames = [NumReasons]string{"client_eof", "backend_eof", "client_rst", "backend_rst", "client_lost",
 	"backend_lost", "connect_refused", "connect_timeout", "connect_failed", "no_backend", "no_route", "idle_timeout",
 	"half_close_timeout", "max_lifetime", "limit", "no_resources", "drained", "killed", "unreplied", "evicted",
-	"max_requests", "max_responses", "backend_removed"}
+	"max_requests", "max_responses", "backend_removed", "hello_timeout", "not_tls", "bad_hello", "unknown_name",
+	"handshake_limit", "handshake_timeout", "handshake_failed", "challenge", "connect_tls", "client_truncated",
+	"backend_truncated", "client_tls", "backend_tls"}
 
 func (r Reason) String() string { return reasonNames[r] }
 
@@ -134,6 +154,12 @@ type FrontendStats struct {
 	Bytes    [2]uint64          // by ToClient and ToBackend, as sent
 	Duration Histogram          // from accept, or a flow's first datagram, to the end
 
+	// Where TLS ends here.
+	Handshakes       [NumTLSVersions]uint64 // done, by version from TLS 1.0
+	Resumed          uint64                 // those of them that resumed an earlier session
+	HandshakesFailed uint64
+	Handshake        Histogram // from accept to done
+
 	// UDP frontends only.
 	Datagrams [2]uint64           // by ToClient and ToBackend, as sent
 	Dropped   [2][NumDrops]uint64 // datagrams on their way to …
@@ -145,6 +171,7 @@ type BackendStats struct {
 	ConnectErrors [NumReasons]uint64 // attempts that failed; only the Connect… reasons and NoResources are used
 	Bytes         [2]uint64          // by ToClient and ToBackend, as sent
 	Connect       Histogram          // from connect(2) to established
+	Handshakes    uint64             // with TLS
 
 	// Of UDP frontends.
 	Datagrams [2]uint64 // by ToClient and ToBackend, as sent
@@ -180,6 +207,9 @@ type Stats struct {
 	Frontends map[string]*FrontendStats
 	Backends  map[*balancer.Backend]*BackendStats
 	Pools     map[string]*PoolStats
+
+	Workers  tlsbridge.WorkerStats // those who make TLS handshakes
+	HalfOpen map[string]int        // by frontend: clients that have not said what routing needs, or not finished their handshake
 }
 
 // open returns the sessions that have not ended.
@@ -193,7 +223,23 @@ func (f *FrontendStats) open() uint64 {
 
 // NewFrontendStats returns counters that are all 0.
 func NewFrontendStats() *FrontendStats {
-	return &FrontendStats{Duration: Histogram{Bounds: durationBounds}}
+	return &FrontendStats{Duration: Histogram{Bounds: durationBounds}, Handshake: Histogram{Bounds: connectBounds}}
+}
+
+// NumTLSVersions is the number of TLS versions there are: 1.0 to 1.3.
+const NumTLSVersions = 4
+
+// handshake counts a handshake with a client, which took some nanoseconds from accept; state nil: it failed.
+func (f *FrontendStats) handshake(state *tls.ConnectionState, took int64) {
+	if state == nil {
+		f.HandshakesFailed++
+		return
+	}
+	f.Handshakes[(state.Version-tls.VersionTLS10)%NumTLSVersions]++
+	if state.DidResume {
+		f.Resumed++
+	}
+	f.Handshake.observe(took)
 }
 
 // NewBackendStats returns counters that are all 0.
@@ -224,6 +270,12 @@ func (s *Stats) add(sh *shard) {
 		sum.Bytes[0] += f.Bytes[0]
 		sum.Bytes[1] += f.Bytes[1]
 		sum.Duration.add(&f.Duration)
+		for i := range f.Handshakes {
+			sum.Handshakes[i] += f.Handshakes[i]
+		}
+		sum.Resumed += f.Resumed
+		sum.HandshakesFailed += f.HandshakesFailed
+		sum.Handshake.add(&f.Handshake)
 		for d := range f.Dropped {
 			sum.Datagrams[d] += f.Datagrams[d]
 			for i := range f.Dropped[d] {
@@ -244,6 +296,7 @@ func (s *Stats) add(sh *shard) {
 		sum.Bytes[0] += b.Bytes[0]
 		sum.Bytes[1] += b.Bytes[1]
 		sum.Connect.add(&b.Connect)
+		sum.Handshakes += b.Handshakes
 		sum.Reply.add(&b.Reply)
 		for d := range b.Datagrams {
 			sum.Datagrams[d] += b.Datagrams[d]

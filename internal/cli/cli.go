@@ -8,9 +8,11 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"awe4lb/config"
+	"awe4lb/tlsbridge/certs"
 
 	"github.com/spf13/cobra"
 )
@@ -32,16 +34,20 @@ type Running struct {
 }
 
 // Listener is an address a frontend listens on.
-type Listener struct{ Frontend, Protocol, Address string }
+type Listener struct {
+	Frontend, Protocol, Address string
 
-// listener returns the first address of a protocol, or "".
-func (r *Running) listener(protocol string) string {
+	Certificate string // the file of the default certificate, where TLS ends; "" elsewhere
+}
+
+// listener returns the first listener of a protocol, with TLS or without, or one without address.
+func (r *Running) listener(protocol string, tls bool) Listener {
 	for _, l := range r.Listeners {
-		if l.Protocol == protocol {
-			return l.Address
+		if l.Protocol == protocol && (l.Certificate != "") == tls {
+			return l
 		}
 	}
-	return ""
+	return Listener{}
 }
 
 // The exit codes. They are part of the interface: docs/operations.md.
@@ -80,11 +86,14 @@ func Execute(p Program, args []string) int {
 		fmt.Fprintf(os.Stderr, "awe4lb: %v\nTry 'awe4lb --help'.\n", err)
 		return exitUsage
 	}
-	var mistakes config.Errors
-	if errors.As(err, &mistakes) {
-		fmt.Fprintln(os.Stderr, err)
-		fmt.Fprintf(os.Stderr, "awe4lb: %s\n", Plural(len(mistakes), "mistake"))
-	} else {
+	var inFile config.Errors
+	var named certs.Errors // files that it names
+	switch {
+	case errors.As(err, &inFile):
+		fmt.Fprintf(os.Stderr, "%v\nawe4lb: %s\n", err, Plural(len(inFile), "mistake"))
+	case errors.As(err, &named):
+		fmt.Fprintf(os.Stderr, "%v\nawe4lb: %s\n", err, Plural(len(named), "mistake"))
+	default:
 		fmt.Fprintf(os.Stderr, "awe4lb: %v\n", err)
 	}
 	return e.code
@@ -124,7 +133,7 @@ func newRoot(p Program) *cobra.Command {
 		RunE:          func(*cobra.Command, []string) error { return p.Run(path, nil) },
 	}
 	configFlag(root, &path)
-	root.AddCommand(newRun(p), newCheck(p), newDemo(p), newDemoBackend(), newVersion(p))
+	root.AddCommand(newRun(p), newCheck(p), newCert(p), newDemo(p), newDemoBackend(), newVersion(p))
 	return root
 }
 
@@ -162,8 +171,9 @@ func newCheck(p Program) *cobra.Command {
 		Use:   "check",
 		Short: "tell every mistake in a configuration",
 		Long: `Check reads a configuration as run would and prints every mistake in it, one per line with file, line, what was found
-and what is wanted, then what this host does not have: addresses, interfaces, users, directories of log files. It opens no
-port and changes nothing; whether a port is free only run finds out. It exits with 0 when all is good, else with 1.`,
+and what is wanted, then what this host does not have: certificates and keys, addresses, interfaces, users, directories of log
+files. It opens no port and changes nothing; whether a port is free only run finds out. It exits with 0 when all is good,
+else with 1.`,
 		Example: "  awe4lb check --config awe4lb.toml && kill -HUP $(pidof awe4lb)",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -171,14 +181,19 @@ port and changes nothing; whether a port is free only run finds out. It exits wi
 			if err != nil {
 				return BadConfig(err)
 			}
-			for _, w := range cfg.Warnings {
+			for _, w := range slices.Concat(cfg.Warnings, certs.Notes(cfg)) {
 				fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
 			}
-			if errs := p.Host(cfg); len(errs) > 0 {
-				for _, err := range errs {
-					fmt.Fprintf(c.ErrOrStderr(), "%s: %v\n", path, err)
-				}
-				return BadConfig(fmt.Errorf("the file is good, but not for this host: %s", Plural(len(errs), "problem")))
+			named := certs.Check(cfg)
+			for _, err := range named {
+				fmt.Fprintln(c.ErrOrStderr(), err)
+			}
+			host := p.Host(cfg)
+			for _, err := range host {
+				fmt.Fprintf(c.ErrOrStderr(), "%s: %v\n", path, err)
+			}
+			if n := len(named) + len(host); n > 0 {
+				return BadConfig(fmt.Errorf("the file is good, but not for this host: %s", Plural(n, "problem")))
 			}
 			backends := 0
 			for _, pool := range cfg.Pools {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -82,11 +83,15 @@ func explain(out io.Writer, path string, r Running, pids map[string]int) {
 	try := func(why, format string, args ...any) {
 		fmt.Fprintf(out, "  %-52s # %s\n", fmt.Sprintf(format, args...), why)
 	}
-	if l := r.listener("tcp"); l != "" {
+	if l := r.listener("tcp", false).Address; l != "" {
 		try("again and again: the backends take turns", "curl http://%s/", l)
 		try("end backend-2: no request fails", "kill %d", pids["backend-2"])
 	}
-	if l := r.listener("udp"); l != "" {
+	if l := r.listener("tcp", true); l.Address != "" {
+		_, port, _ := net.SplitHostPort(l.Address)
+		try("the same by TLS, which ends at the balancer", "curl --cacert %s https://localhost:%s/", short(l.Certificate), port)
+	}
+	if l := r.listener("udp", false).Address; l != "" {
 		host, port, _ := net.SplitHostPort(l)
 		try("again and again, over UDP", "dig @%s -p %s TXT who.demo +short", host, port)
 		try("end dns-2: no question is lost", "kill %d", pids["dns-2"])
@@ -98,6 +103,16 @@ func explain(out io.Writer, path string, r Running, pids map[string]int) {
 		try("for Prometheus", "curl http://%s/metrics", r.Admin)
 	}
 	fmt.Fprintf(out, "\nCtrl-C ends it. Below, a line for each connection and each UDP flow that has ended:\n\n")
+}
+
+// short returns path as seen from the working directory, where that is shorter.
+func short(path string) string {
+	if wd, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(wd, path); err == nil && len(rel) < len(path) {
+			return rel
+		}
+	}
+	return path
 }
 
 // backendProcess is a demo backend, in a process of its own so that it can be killed.

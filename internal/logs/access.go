@@ -1,6 +1,8 @@
 package logs
 
 import (
+	"crypto/tls"
+	"encoding/json"
 	"net/netip"
 	"strconv"
 	"sync"
@@ -79,8 +81,12 @@ const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 //
 //	2026-11-22T12:00:00.123Z reason=idle_timeout frontend=dns client=127.0.0.1:51000 pool=dns backend=127.0.0.1:5301 attempts=1 connect=0.000214 duration=60.003 c2b=78 b2c=311 c2b_datagrams=2 b2c_datagrams=2
 //
+// Where there is one, sni= (the name in the ClientHello), tls= (the version, where TLS ended here) and error="…" (what TLS
+// says of why it failed) follow.
+//
 // The time is that of the end. Durations are seconds; connect is "-" when no backend was connected, or answered a flow. Names come from the
-// configuration and addresses from the kernel, so that nothing in a line is a stranger's text.
+// configuration and addresses from the kernel; sni is a DNS name or it is not there; error, in which strangers may have a
+// hand, is quoted, escaped and cut.
 func appendText(b []byte, r *engine.Record) []byte {
 	b = r.Start.Add(time.Duration(r.Duration)).AppendFormat(b, timeFormat)
 	b = append(append(b, " reason="...), r.Reason.String()...)
@@ -98,6 +104,15 @@ func appendText(b []byte, r *engine.Record) []byte {
 	b = appendSeconds(append(b, " duration="...), r.Duration)
 	b = strconv.AppendUint(append(b, " c2b="...), r.C2B, 10)
 	b = strconv.AppendUint(append(b, " b2c="...), r.B2C, 10)
+	if r.ServerName != "" {
+		b = append(append(b, " sni="...), r.ServerName...)
+	}
+	if r.TLSVersion != 0 {
+		b = append(append(b, " tls="...), tlsVersion(r.TLSVersion)...)
+	}
+	if r.Detail != "" {
+		b = strconv.AppendQuoteToASCII(append(b, " error="...), cut(r.Detail))
+	}
 	if r.UDP {
 		b = strconv.AppendUint(append(b, " c2b_datagrams="...), r.Asked, 10)
 		b = strconv.AppendUint(append(b, " b2c_datagrams="...), r.Answered, 10)
@@ -123,11 +138,45 @@ func appendJSON(b []byte, r *engine.Record) []byte {
 	b = appendSeconds(append(b, `,"duration":`...), r.Duration)
 	b = strconv.AppendUint(append(b, `,"c2b":`...), r.C2B, 10)
 	b = strconv.AppendUint(append(b, `,"b2c":`...), r.B2C, 10)
+	if r.ServerName != "" {
+		b = strconv.AppendQuoteToASCII(append(b, `,"sni":`...), r.ServerName)
+	}
+	if r.TLSVersion != 0 {
+		b = append(append(append(b, `,"tls":"`...), tlsVersion(r.TLSVersion)...), '"')
+	}
+	if r.Detail != "" {
+		b = appendJSONString(append(b, `,"error":`...), cut(r.Detail))
+	}
 	if r.UDP {
 		b = strconv.AppendUint(append(b, `,"c2b_datagrams":`...), r.Asked, 10)
 		b = strconv.AppendUint(append(b, `,"b2c_datagrams":`...), r.Answered, 10)
 	}
 	return append(b, "}\n"...)
+}
+
+// tlsVersion names a version of TLS.
+func tlsVersion(v uint16) string {
+	switch v {
+	case tls.VersionTLS10:
+		return "1.0"
+	case tls.VersionTLS11:
+		return "1.1"
+	case tls.VersionTLS12:
+		return "1.2"
+	}
+	return "1.3"
+}
+
+// cut keeps a text that a stranger may have had a hand in to a size.
+func cut(s string) string { return s[:min(len(s), 300)] }
+
+// appendJSONString adds any text.
+func appendJSONString(b []byte, s string) []byte {
+	quoted, err := json.Marshal(s)
+	if err != nil {
+		return append(b, "null"...) // no string makes it fail
+	}
+	return append(b, quoted...)
 }
 
 func appendClient(b []byte, a netip.AddrPort) []byte {

@@ -1,0 +1,261 @@
+package engine
+
+import (
+	"crypto/tls"
+	"io"
+	"syscall"
+	"time"
+
+	"awe4lb/balancer"
+	"awe4lb/tlsbridge"
+)
+
+// Handshakes: the shard reads and sends, a worker computes, and says so by a posted function. tlsbridge's package comment
+// draws it.
+
+// acmeTLS is the protocol of TLS-ALPN-01 challenges (RFC 8737): a client that agrees on it has seen the certificate it came
+// for and is done.
+const acmeTLS = "acme-tls/1"
+
+// handshakeClient begins the handshake of a client whose ClientHello is in data.
+func (s *session) handshakeClient(data []byte) {
+	now := s.sh.loop.Now()
+	s.state = handshakingClient
+	s.sh.loop.After(&s.timer, now, max(s.front.TLS.HandshakeTimeout-time.Duration(now-s.started), 0))
+	c := &s.client
+	c.handshake(func(p tlsbridge.Params) *tlsbridge.Conn {
+		p.Config = s.server.Config
+		return s.sh.eng.workers.Load().Server(p)
+	})
+	c.conn.Feed(data)
+	s.forget()
+}
+
+// handshakeBackend begins the handshake with the backend, which is connected.
+func (s *session) handshakeBackend() {
+	now := s.sh.loop.Now()
+	s.state = handshakingBackend
+	s.sh.loop.After(&s.timer, now, s.pool.Config.TLS.HandshakeTimeout)
+	b := &s.backend
+	b.setNoDelay()
+	b.handshake(func(p tlsbridge.Params) *tlsbridge.Conn {
+		p.Config = s.sh.origin(s.pool, s.target, s.protocol)
+		return s.sh.eng.workers.Load().Client(p)
+	})
+	b.conn.Feed(nil)
+}
+
+// handshake makes x's Conn. The caller feeds it.
+func (x *side) handshake(make func(tlsbridge.Params) *tlsbridge.Conn) {
+	sh := x.s.sh
+	if sh.bridging == nil {
+		sh.bridging = newBridgeBuffers()
+	}
+	var conn *tlsbridge.Conn
+	stepped := func() {
+		if x.conn == conn { // and not another session's, or another backend's, by now
+			x.stepped()
+		}
+	}
+	conn = make(tlsbridge.Params{Source: x, Remote: x.s.address, Notify: func() { sh.loop.Post(stepped) }})
+	x.conn, x.waiting, x.parting = conn, true, false
+}
+
+// handshakeReady reacts to an event of x while its handshake lasts.
+func (x *side) handshakeReady() {
+	if x.writable && x.backlogged() && !x.flush() && x.failed {
+		x.handshakeFailed(nil)
+		return
+	}
+	x.feed()
+}
+
+// feed hands the handshake what has arrived.
+func (x *side) feed() {
+	if x.waiting || !x.readable {
+		return
+	}
+	n, err := x.Pull(x.s.sh.buf)
+	switch {
+	case n > 0:
+		x.waiting = true
+		x.conn.Feed(x.s.sh.buf[:n])
+	case err == tlsbridge.ErrWouldBlock:
+		x.readable, x.wary = false, false
+	case err == io.EOF:
+		x.handshakeFailed(io.ErrUnexpectedEOF)
+	default:
+		x.fail(err.(syscall.Errno))
+		x.handshakeFailed(nil)
+	}
+}
+
+// stepped takes what the worker made of what was fed.
+func (x *side) stepped() {
+	x.waiting = false
+	result := x.conn.Result()
+	x.push(result.Out)
+	switch {
+	case result.State == tlsbridge.Failed:
+		x.handshakeFailed(result.Err)
+	case x.failed:
+		x.handshakeFailed(nil)
+	case result.State == tlsbridge.Handshaking:
+		x.feed()
+	case x.kind == ToClient:
+		x.readable = true // the Conn may hold bytes that no event will announce
+		x.s.clientHandshaken()
+	default:
+		x.readable = true
+		x.s.backendHandshaken()
+	}
+}
+
+// handshakeFailed ends a handshake. err nil means that x failed, which is noted.
+func (x *side) handshakeFailed(err error) {
+	s := x.s
+	if err != nil {
+		s.detail = err.Error()
+		if err == io.ErrUnexpectedEOF {
+			s.detail = "the connection was closed within the handshake"
+		}
+	}
+	if x.kind == ToBackend {
+		if err == nil {
+			s.detail = "the connection was reset within the handshake"
+		}
+		s.sh.eng.complain(complaint{what: backendTLSFailed, detail: s.detail, about: s.target.Name})
+		s.giveUp(ConnectTLS)
+		s.dial(s.sh.loop.Now())
+		return
+	}
+	s.fstats.handshake(nil, 0)
+	if err == nil {
+		s.end(s.fault)
+		return
+	}
+	x.linger() // an alert may be on its way
+	s.end(HandshakeFailed)
+}
+
+// backendTLSFailed is the complaint about a backend that TLS cannot be spoken to: docs/operations.md.
+const backendTLSFailed = "TLS handshake with a backend failed"
+
+// clientHandshaken goes on after the handshake with the client.
+func (s *session) clientHandshaken() {
+	s.greeted()
+	now := s.sh.loop.Now()
+	state := s.client.conn.ConnectionState()
+	s.fstats.handshake(&state, now-s.started)
+	s.version = state.Version
+	if s.protocol = state.NegotiatedProtocol; s.protocol == acmeTLS {
+		s.client.part()
+		s.client.linger()
+		s.end(Challenge)
+		return
+	}
+	s.sh.loop.Cancel(&s.timer)
+	s.state = connecting
+	s.dial(now)
+}
+
+// backendHandshaken goes on after the handshake with the backend.
+func (s *session) backendHandshaken() {
+	s.bstats.Handshakes++
+	s.opened()
+}
+
+// reached goes on when the backend is connected.
+func (s *session) reached() {
+	starttls := s.asked && s.server == nil && originOf(s.pool) == nil
+	if tls := s.pool.Config.TLS; tls != nil {
+		starttls = tls.STARTTLS == "postgres" || tls.STARTTLS == "" && s.front.STARTTLS == "postgres"
+	}
+	switch {
+	case starttls:
+		s.ask()
+	case originOf(s.pool) != nil:
+		s.handshakeBackend()
+	default:
+		s.opened()
+	}
+}
+
+// askTimeout bounds the wait for PostgreSQL's answer where no handshake_timeout does.
+const askTimeout = 5 * time.Second
+
+// ask asks a PostgreSQL backend for TLS.
+func (s *session) ask() {
+	timeout := askTimeout
+	if tls := s.pool.Config.TLS; tls != nil {
+		timeout = tls.HandshakeTimeout
+	}
+	s.state = asking
+	s.sh.loop.After(&s.timer, s.sh.loop.Now(), timeout)
+	s.backend.setNoDelay()
+	if n, _ := sysSend(int(s.backend.fd), []byte(tlsbridge.PostgresSSLRequest), 0); n != len(tlsbridge.PostgresSSLRequest) {
+		s.backend.handshakeFailed(nil)
+	}
+}
+
+// answered takes the backend's answer: one byte. What is behind it belongs to the ciphertext (CVE-2021-23222).
+func (s *session) answered() {
+	b := &s.backend
+	if !b.readable {
+		return
+	}
+	switch n, err := b.Pull(s.sh.buf[:1]); {
+	case err == tlsbridge.ErrWouldBlock:
+		b.readable = false
+	case n == 0:
+		b.handshakeFailed(io.ErrUnexpectedEOF)
+	case s.sh.buf[0] != tlsbridge.PostgresYes:
+		b.handshakeFailed(errNoPostgresTLS)
+	case originOf(s.pool) != nil:
+		s.handshakeBackend()
+	default:
+		s.opened()
+	}
+}
+
+type handshakeError string
+
+func (e handshakeError) Error() string { return string(e) }
+
+const (
+	errNoPostgresTLS    = handshakeError("PostgreSQL does not offer TLS")
+	errHandshakeTimeout = handshakeError("handshake_timeout is over")
+)
+
+// originKey tells the configurations apart that a shard keeps for backends: each has a place for the last session, which
+// belongs to a protocol.
+type originKey struct {
+	backend  *balancer.Backend
+	protocol string
+}
+
+type origin struct {
+	client *tlsbridge.Client
+	config *tls.Config
+}
+
+// origin returns how to speak TLS to b, a backend of p, for a client that has agreed on protocol, "" for none.
+func (sh *shard) origin(p *balancer.Pool, b *balancer.Backend, protocol string) *tls.Config {
+	client := originOf(p)
+	key := originKey{b, protocol}
+	o := sh.origins[key]
+	if o.client != client {
+		host := ""
+		if !b.Address.IsUnix() {
+			host = b.Address.IP.Addr().WithZone("").String()
+		}
+		o = origin{client: client}
+		if protocol != "" {
+			o.config = client.Config(host, protocol)
+		} else {
+			o.config = client.Config(host)
+		}
+		sh.origins[key] = o
+	}
+	return o.config
+}

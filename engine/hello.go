@@ -1,0 +1,264 @@
+package engine
+
+import (
+	"bytes"
+	"strconv"
+
+	"awe4lb/balancer"
+	"awe4lb/tlsbridge"
+	"awe4lb/tlsbridge/certs"
+
+	"github.com/panjf2000/gnet/v2/pkg/pool/byteslice"
+)
+
+// What a client says before it is known where its connection goes: a ClientHello, for routes by name and for TLS that ends
+// here; what PostgreSQL says before that; a challenge of an ACME server. Until then there is no backend, no Conn and no
+// coroutine: a client who says nothing costs a session and its descriptor, for hello_timeout.
+
+// stage is what a greeting client is expected to say.
+type stage uint8
+
+const (
+	sayHello    stage = iota // a ClientHello
+	sayPostgres              // PostgreSQL's request for TLS, or its ClientHello
+	sayHTTP                  // an HTTP request, which may be a challenge
+)
+
+// maxHeard is the most bytes of a client that are looked at.
+const maxHeard = tlsbridge.HelloLimit
+
+// challengePath begins the request of an ACME server for an HTTP-01 challenge (RFC 8555, section 8.3).
+const (
+	challengePath = "GET /.well-known/acme-challenge/"
+	maxToken      = 256
+)
+
+// greets reports whether clients of f must say something before their connection can be routed.
+func greets(f *balancer.Frontend) bool {
+	return f.Attached != nil || f.NeedsHello() || f.Config.STARTTLS == "postgres" || f.Config.ACMEChallenges
+}
+
+// greet waits for what the client says.
+func (s *session) greet(gate *tlsbridge.Gate, now int64) {
+	if gate != nil {
+		if gate.Enter(s.address.Addr()) != tlsbridge.Admitted {
+			s.end(HandshakeLimit)
+			return
+		}
+		s.gate = gate
+	}
+	s.state, s.stage = greeting, sayHello
+	switch {
+	case s.front.STARTTLS == "postgres":
+		s.stage = sayPostgres
+	case s.front.ACMEChallenges:
+		s.stage = sayHTTP
+	}
+	s.peeker = tlsbridge.Peeker{}
+	s.sh.loop.After(&s.timer, now, s.front.HelloTimeout)
+}
+
+// greeted follows the end of a greeting, and of a handshake with the client: the client is no longer half-open.
+func (s *session) greeted() {
+	if s.gate != nil {
+		s.gate.Leave(s.address.Addr())
+		s.gate = nil
+	}
+}
+
+// hear takes what the client says.
+func (s *session) hear() {
+	c, sh := &s.client, s.sh
+	for s.state == greeting && c.readable {
+		data := sh.buf[:maxHeard]
+		before := copy(data, s.heard)
+		data = data[:before+c.read(data[before:])]
+		if c.failed {
+			s.end(s.fault)
+			return
+		}
+		if len(data) > before {
+			data = s.judge(data)
+		}
+		if s.state != greeting {
+			return
+		}
+		if c.eof {
+			s.end(ClientEOF)
+			return
+		}
+		s.keep(data)
+	}
+}
+
+// keep keeps what was heard until there is somebody to send it to.
+func (s *session) keep(data []byte) {
+	if len(data) == len(s.heard) {
+		return // nothing new
+	}
+	s.forget()
+	if len(data) > 0 {
+		s.heard = byteslice.Get(len(data))
+		copy(s.heard, data)
+	}
+}
+
+func (s *session) forget() {
+	if s.heard != nil {
+		byteslice.Put(s.heard)
+		s.heard = nil
+	}
+}
+
+// judge looks at all that the client has said and was not answered yet, and goes on when that is enough. It returns what
+// there is still to answer.
+func (s *session) judge(data []byte) []byte {
+	switch s.stage {
+	case sayPostgres:
+		return s.judgePostgres(data)
+	case sayHTTP:
+		s.judgeHTTP(data)
+	case sayHello:
+		s.judgeHello(data)
+	}
+	return data
+}
+
+func (s *session) judgeHello(data []byte) {
+	switch hello := &s.sh.hello; s.peeker.Peek(data, maxHeard, hello) {
+	case tlsbridge.Found:
+		s.routeHello(data, hello)
+	case tlsbridge.NotTLS:
+		s.end(NotTLS)
+	case tlsbridge.Malformed, tlsbridge.TooLong:
+		s.refuse(tlsbridge.AlertDecodeError, BadHello)
+	}
+}
+
+// judgePostgres answers a client's request for encryption. Those who want none are led on only where TLS does not end here.
+func (s *session) judgePostgres(data []byte) []byte {
+	switch tlsbridge.PeekPostgres(data) {
+	case tlsbridge.PostgresMore:
+	case tlsbridge.PostgresSSL:
+		s.asked, s.stage = true, sayHello
+		s.answer(tlsbridge.PostgresYes)
+		return nil
+	case tlsbridge.PostgresGSS:
+		s.answer(tlsbridge.PostgresNo)
+		return nil
+	case tlsbridge.PostgresTLS:
+		s.stage = sayHello
+		s.judgeHello(data)
+	case tlsbridge.PostgresPlain:
+		if s.server != nil {
+			s.client.push(postgresWantsTLS)
+			s.client.linger()
+			s.end(NotTLS)
+			break
+		}
+		s.routePlain(data)
+	default:
+		s.end(NotTLS)
+	}
+	return data
+}
+
+// postgresWantsTLS is an ErrorResponse with the code of PostgreSQL's own refusal.
+var postgresWantsTLS = func() []byte {
+	fields := "SFATAL\x00VFATAL\x00C28000\x00Mawe4lb: this address wants TLS (sslmode=require)\x00\x00"
+	return append([]byte{'E', 0, 0, 0, byte(4 + len(fields))}, fields...)
+}()
+
+// answer sends the client one byte. Its send queue is empty: a client without room for a byte is not one.
+func (s *session) answer(b byte) {
+	if n, errno := sysSend(int(s.client.fd), []byte{b}, 0); n != 1 {
+		s.client.fail(errno)
+		s.end(s.fault)
+	}
+}
+
+// judgeHTTP answers a challenge, and sends everything else on.
+func (s *session) judgeHTTP(data []byte) {
+	n := min(len(data), len(challengePath))
+	if string(data[:n]) != challengePath[:n] {
+		if s.f.NeedsHello() {
+			s.stage = sayHello
+			s.judgeHello(data)
+			return
+		}
+		s.routePlain(data)
+		return
+	}
+	token, _, whole := bytes.Cut(data[n:], []byte(" "))
+	if !whole && len(token) <= maxToken {
+		return
+	}
+	if whole && s.sh.eng.challenge != nil {
+		if text, ok := s.sh.eng.challenge(string(token)); ok {
+			s.client.push([]byte("HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: " +
+				strconv.Itoa(len(text)) + "\r\nConnection: close\r\n\r\n" + text))
+			s.client.linger()
+			s.end(Challenge)
+			return
+		}
+	}
+	s.routePlain(data) // somebody else's
+}
+
+// routePlain routes a client that has no name and does not speak TLS.
+func (s *session) routePlain(data []byte) {
+	choice := s.f.Route(s.address.Addr(), nil)
+	if s.pool = choice.Pool; s.pool == nil {
+		s.end(NoRoute)
+		return
+	}
+	s.keep(data)
+	s.greeted()
+	s.dial(s.sh.loop.Now())
+}
+
+// routeHello routes a client by its ClientHello.
+func (s *session) routeHello(data []byte, hello *tlsbridge.Hello) {
+	if s.sh.access != nil {
+		s.name = string(hello.ServerName())
+	}
+	if s.server != nil && hello.Offers(acmeTLS) { // no backend's, and no matter of routes
+		s.handshakeClient(data)
+		return
+	}
+	choice := s.f.Route(s.address.Addr(), hello)
+	s.pool = choice.Pool
+	terminate := s.server != nil && !choice.Passthrough
+	switch {
+	case s.front.UnknownName == "reject" && (choice.Unknown || terminate && !s.server.Knows(hello.ServerName())):
+		s.refuse(tlsbridge.AlertUnrecognizedName, UnknownName)
+	case s.pool == nil:
+		s.refuse(tlsbridge.AlertAccessDenied, NoRoute)
+	case terminate:
+		s.handshakeClient(data)
+	default:
+		s.server = nil
+		s.keep(data)
+		s.greeted()
+		s.dial(s.sh.loop.Now())
+	}
+}
+
+// refuse ends the session with an alert: the client hears why.
+func (s *session) refuse(alert uint8, reason Reason) {
+	s.client.push(tlsbridge.AppendAlert(nil, alert))
+	s.client.linger()
+	s.end(reason)
+}
+
+// serverOf returns how TLS ends at f, nil if it does not.
+func serverOf(f *balancer.Frontend) *certs.Server {
+	server, _ := f.Attached.(*certs.Server)
+	return server
+}
+
+// originOf returns how TLS begins towards p's backends, nil if it does not.
+func originOf(p *balancer.Pool) *tlsbridge.Client {
+	client, _ := p.Attached.(*tlsbridge.Client)
+	return client
+}
