@@ -13,8 +13,8 @@ import (
 // Handshakes: the shard reads and sends, a worker computes, and says so by a posted function. tlsbridge's package comment
 // draws it.
 
-// acmeTLS is the protocol of TLS-ALPN-01 challenges (RFC 8737): a client that agrees on it has seen the certificate it came
-// for and is done.
+// acmeTLS is the protocol of TLS-ALPN-01 challenges: a client that has come for one has seen the certificate after the
+// handshake, and is done.
 const acmeTLS = "acme-tls/1"
 
 // handshakeClient begins the handshake of a client whose ClientHello is in data.
@@ -148,7 +148,7 @@ func (s *session) clientHandshaken() {
 	state := s.client.conn.ConnectionState()
 	s.fstats.handshake(&state, now-s.started)
 	s.version = state.Version
-	if s.protocol = state.NegotiatedProtocol; s.protocol == acmeTLS {
+	if s.protocol = state.NegotiatedProtocol; s.protocol == acmeTLS || s.pool == nil { // without a pool it came for a challenge
 		s.client.part()
 		s.client.linger()
 		s.end(Challenge)

@@ -222,14 +222,13 @@ func (s *session) routeHello(data []byte, hello *tlsbridge.Hello) {
 	if s.sh.access != nil {
 		s.name = string(hello.ServerName())
 	}
-	if s.server != nil && hello.Offers(acmeTLS) { // no backend's, and no matter of routes
-		s.handshakeClient(data)
-		return
-	}
 	choice := s.f.Route(s.address.Addr(), hello)
 	s.pool = choice.Pool
 	terminate := s.server != nil && !choice.Passthrough
 	switch {
+	case terminate && isChallenge(hello):
+		s.pool = nil // no backend's
+		s.handshakeClient(data)
 	case s.front.UnknownName == "reject" && (choice.Unknown || terminate && !s.server.Knows(hello.ServerName())):
 		s.refuse(tlsbridge.AlertUnrecognizedName, UnknownName)
 	case s.pool == nil:
@@ -242,6 +241,16 @@ func (s *session) routeHello(data []byte, hello *tlsbridge.Hello) {
 		s.greeted()
 		s.dial(s.sh.loop.Now())
 	}
+}
+
+// isChallenge reports whether a ClientHello is that of an ACME server with a TLS-ALPN-01 challenge (RFC 8737): it offers
+// acme-tls/1 and nothing else.
+func isChallenge(hello *tlsbridge.Hello) bool {
+	offered := 0
+	for range hello.ALPN() {
+		offered++
+	}
+	return offered == 1 && hello.Offers(acmeTLS)
 }
 
 // refuse ends the session with an alert: the client hears why.

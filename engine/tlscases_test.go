@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"crypto/tls"
 	"io"
 	"strings"
 	"testing"
@@ -25,5 +26,23 @@ func TestHelloFillsLimit(t *testing.T) {
 			}
 			r.wantEnds(BadHello)
 		})
+	}
+}
+
+// TestChallengeAmongOthers: only a client that offers nothing but acme-tls/1 comes for a challenge.
+func TestChallengeAmongOthers(t *testing.T) {
+	for _, protocols := range [][]string{{acmeTLS, "h2"}, {"\x0a\x0a", acmeTLS}, {acmeTLS}} {
+		r := newTLSRig(t, terminate, echoTLS, nil)
+		r.client.NextProtos = protocols
+		c := tls.Client(r.dial(), r.client)
+		if len(protocols) == 2 && protocols[1] == "h2" {
+			say(t, c, "x")
+			hear(t, c, "x")
+			continue
+		}
+		if got, err := io.ReadAll(c); err != nil || len(got) > 0 {
+			t.Errorf("%q: the client heard %q, %v", protocols, got, err)
+		}
+		r.wantEnds(Challenge)
 	}
 }
