@@ -72,7 +72,14 @@ func (x *side) handshakeReady() {
 
 // feed hands the handshake what has arrived.
 func (x *side) feed() {
-	if x.waiting || !x.readable {
+	if x.waiting {
+		return
+	}
+	if x.eof { // FIN came with the ClientHello
+		x.handshakeFailed(io.ErrUnexpectedEOF)
+		return
+	}
+	if !x.readable {
 		return
 	}
 	n, err := x.Pull(x.s.sh.buf)

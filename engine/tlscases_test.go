@@ -2,9 +2,13 @@ package engine
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
+	"net"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // read on, and it is refused.
@@ -27,6 +31,29 @@ func TestHelloFillsLimit(t *testing.T) {
 			r.wantEnds(BadHello)
 		})
 	}
+}
+
+// TestHelloThenFIN: a client that says nothing more after its ClientHello cannot finish the handshake, and ends at once.
+func TestHelloThenFIN(t *testing.T) {
+	r := newTLSRig(t, terminate, unreached(t), nil)
+	raw := r.dial()
+	_ = tls.Client(writer{raw, func(b []byte) (int, error) {
+		cork(t, raw) // so that FIN is in the same segment
+		n, err := raw.Write(b)
+		_ = raw.CloseWrite()
+		return n, errors.Join(err, io.ErrClosedPipe)
+	}}, r.client).Handshake()
+	_, _ = io.Copy(io.Discard, raw)
+	r.wantEnds(HandshakeFailed)
+}
+
+// cork has c send nothing but full segments.
+func cork(t testing.TB, c *net.TCPConn) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = raw.Control(func(fd uintptr) { sysSetInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, 1) })
 }
 
 // TestChallengeAmongOthers: only a client that offers nothing but acme-tls/1 comes for a challenge.
