@@ -4,6 +4,7 @@ import (
 	"io"
 	"syscall"
 
+	"awe4lb/engine/loop"
 	"awe4lb/tlsbridge"
 
 	"github.com/panjf2000/gnet/v2/pkg/pool/byteslice"
@@ -23,16 +24,25 @@ const (
 	ownBacklog = 64 << 10
 )
 
-// bridgeBuffers is what a shard needs to relay TLS. It holds nothing between events.
-type bridgeBuffers struct {
+// bridging is what a shard needs to relay TLS. Owned by the shard's goroutine.
+type bridging struct {
+	// These hold nothing between events.
 	plain   []byte
 	cipher  []byte // empty; room for plain once it is encrypted
 	scratch *tlsbridge.Scratch
+
+	// Whose budget was spent with more to read; they go on when others have had their turn.
+	loop  *loop.Loop
+	next  []*side
+	going []*side // empty but in Expire
+	turn  loop.Timer
 }
 
-func newBridgeBuffers() *bridgeBuffers {
-	return &bridgeBuffers{plain: make([]byte, bridgeRead), cipher: make([]byte, 0, tlsbridge.MaxCiphertext(bridgeRead)),
-		scratch: tlsbridge.NewScratch(tlsbridge.ScratchBytes)}
+func newBridging(l *loop.Loop) *bridging {
+	b := &bridging{plain: make([]byte, bridgeRead), cipher: make([]byte, 0, tlsbridge.MaxCiphertext(bridgeRead)),
+		scratch: tlsbridge.NewScratch(tlsbridge.ScratchBytes), loop: l}
+	b.turn.Handle(b)
+	return b
 }
 
 // bridge is pump for a session with TLS.
@@ -46,7 +56,7 @@ func (s *session) bridge(src, dst *side) {
 	buf := s.sh.bridging
 	for budget := pumpBudget; src.readable; {
 		if budget <= 0 {
-			src.goOn()
+			buf.later(src)
 			return
 		}
 		if src.buf != nil && len(src.buf)-int(src.off) > ownBacklog {
@@ -80,17 +90,28 @@ func (s *session) bridge(src, dst *side) {
 	}
 }
 
-// goOn has the session go on with x after the events at hand. A plain socket would be reported again by the kernel; here
-// the rest may be in the Conn, of which the kernel knows nothing.
-func (x *side) goOn() {
-	if x.again == nil {
-		x.again = func() {
-			if x.s.state == open && x.readable {
-				x.s.relay(x)
-			}
+// later has x's session go on with x after the events at hand. A plain socket would be reported again by the kernel; here
+// the rest may be in the Conn, of which the kernel knows nothing. A posted function would not do: those that functions post
+// run before the next events.
+func (b *bridging) later(x *side) {
+	if x.queued {
+		return
+	}
+	x.queued = true
+	b.next = append(b.next, x)
+	b.loop.Yield(&b.turn)
+}
+
+// Expire is called by the loop when the others have had their turn.
+func (b *bridging) Expire() {
+	b.going, b.next = b.next, b.going
+	for _, x := range b.going {
+		x.queued = false
+		if x.s.state == open && x.readable { // be it another session by now: to look does no harm
+			x.s.relay(x)
 		}
 	}
-	x.s.sh.loop.Post(x.again)
+	b.going = b.going[:0]
 }
 
 // Pull reads ciphertext for x.conn. It implements tlsbridge.Source.

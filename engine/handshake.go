@@ -49,7 +49,7 @@ func (s *session) handshakeBackend() {
 func (x *side) handshake(make func(tlsbridge.Params) *tlsbridge.Conn) {
 	sh := x.s.sh
 	if sh.bridging == nil {
-		sh.bridging = newBridgeBuffers()
+		sh.bridging = newBridging(sh.loop)
 	}
 	var conn *tlsbridge.Conn
 	stepped := func() {

@@ -34,7 +34,7 @@ type shard struct {
 	turn       int             // goes round the source addresses
 	flows      *flows          // nil until there is a UDP frontend
 	hello      tlsbridge.Hello // scratch
-	bridging   *bridgeBuffers  // nil until there is TLS
+	bridging   *bridging       // nil until there is TLS
 	origins    map[originKey]origin
 	lingering  lingerer // head of the list
 	lingers    int      // its length

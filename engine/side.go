@@ -34,7 +34,7 @@ type side struct {
 	conn    *tlsbridge.Conn // nil: this end is plain
 	waiting bool            // the handshake is with its worker
 	parting bool            // close_notify is on its way, or sent
-	again   func()          // goes on where a budget ended; made when first needed
+	queued  bool            // it is to go on where a budget ended: see bridging
 
 	// Bulk: reads of bulkRead bytes or more in a row; once splicing, splices under chatty bytes in a row.
 	splicing bool
@@ -54,7 +54,7 @@ const (
 
 // open makes x the owner of a socket; its backlog stays.
 func (x *side) open(fd int, local bool) {
-	*x = side{s: x.s, fd: int32(fd), kind: x.kind, local: local, off: x.off, buf: x.buf, again: x.again}
+	*x = side{s: x.s, fd: int32(fd), kind: x.kind, local: local, off: x.off, buf: x.buf, queued: x.queued}
 }
 
 // close closes the socket, with RST if wanted, and gives back what x held.

@@ -7,10 +7,12 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
+// TestHelloFillsLimit: a ClientHello cut so finely that the limit falls into the header of a record. There is no room to
 // read on, and it is refused.
 func TestHelloFillsLimit(t *testing.T) {
 	for _, f := range []form{terminate, passthrough} {
@@ -71,5 +73,42 @@ func TestChallengeAmongOthers(t *testing.T) {
 			t.Errorf("%q: the client heard %q, %v", protocols, got, err)
 		}
 		r.wantEnds(Challenge)
+	}
+}
+
+// TestTLSFairness: who sends as fast as it can does not keep the shard from others.
+func TestTLSFairness(t *testing.T) {
+	r := newTLSRigOf(t, 1, originate, func(raw *net.TCPConn, c duplex) {
+		first := make([]byte, 1)
+		if _, err := io.ReadFull(c, first); err != nil || first[0] == 'e' {
+			echoTLS(raw, c)
+			return
+		}
+		_, _ = io.Copy(io.Discard, raw) // does not even decrypt
+	}, nil)
+	stop := time.Now().Add(3 * time.Second)
+	for range 4 {
+		_, c := r.connect()
+		say(t, c, "b")
+		go func() {
+			b := make([]byte, 1<<20)
+			for time.Now().Before(stop) {
+				if _, err := c.Write(b); err != nil {
+					return
+				}
+			}
+			_ = c.(*net.TCPConn).Close()
+		}()
+	}
+	worst := time.Duration(0)
+	for time.Now().Before(stop) {
+		begun := time.Now()
+		_, c := r.connect()
+		say(t, c, "e!")
+		hear(t, c, "!")
+		worst = max(worst, time.Since(begun))
+	}
+	if worst > time.Second {
+		t.Errorf("a client waited %v", worst)
 	}
 }
