@@ -170,10 +170,11 @@ func (x *side) write(p []byte) {
 	x.push(out)
 }
 
-// push sends what x's Conn has to say, b, after what waits for x already, and keeps what x does not take.
+// push sends what x's Conn has to say, b, after what waits for x already, and keeps what x does not take. After FIN nothing
+// can be said: the answer to a request for new keys, or an alert.
 func (x *side) push(b []byte) {
 	switch {
-	case len(b) == 0 || x.failed:
+	case len(b) == 0 || x.failed || x.shut:
 	case x.buf != nil:
 		x.append(b)
 	default:

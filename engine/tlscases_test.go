@@ -112,3 +112,16 @@ func TestTLSFairness(t *testing.T) {
 		t.Errorf("a client waited %v", worst)
 	}
 }
+
+// TestTLSBreaksAfterFIN: who is sent nothing any more is sent no alert, either; that it cannot be sent is not a fault of the
+// socket.
+func TestTLSBreaksAfterFIN(t *testing.T) {
+	r := newTLSRig(t, terminate, func(_ *net.TCPConn, c duplex) {
+		_ = c.CloseWrite()
+		_, _ = io.Copy(io.Discard, c)
+	}, nil)
+	raw, c := r.connect()
+	hearEnd(t, c, "")
+	say(t, raw, "\x17\x03\x03\x00\x20"+strings.Repeat("x", 32))
+	r.wantEnds(ClientTLS)
+}
