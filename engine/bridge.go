@@ -19,9 +19,10 @@ const (
 	// of the shard for each.
 	bridgeRound = 4 << 10
 
-	// The most that may wait for an end of what its own Conn has to say. A peer that asks for new keys and never reads the
-	// answers is not read any further.
-	ownBacklog = 64 << 10
+	// The most that may wait for an end while it is read. A peer that asks for new keys and never reads the answers is not
+	// read any further. One that only does not read what the other end sent is: so much of that, bridgeRead encrypted, may
+	// wait besides.
+	ownBacklog = 64<<10 + bridgeRead + bridgeRead/16
 )
 
 // bridging is what a shard needs to relay TLS. Owned by the shard's goroutine.

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"awe4lb/internal/lbtest"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -124,4 +126,36 @@ func TestTLSBreaksAfterFIN(t *testing.T) {
 	hearEnd(t, c, "")
 	say(t, raw, "\x17\x03\x03\x00\x20"+strings.Repeat("x", 32))
 	r.wantEnds(ClientTLS)
+}
+
+// TestTLSBothWays: a client that reads nothing can still say all it has, however much waits for it.
+func TestTLSBothWays(t *testing.T) {
+	eachForm(t, func(t *testing.T, f form) {
+		const up = 16 << 20
+		got := make(chan error, 8)
+		r := newTLSRig(t, f, func(_ *net.TCPConn, c duplex) {
+			go func() { _, _ = io.Copy(struct{ io.Writer }{c}, lbtest.NewStream(2, 1<<30)) }()
+			hear(t, c, "go")
+			got <- lbtest.NewStream(1, up).Check(c)
+		}, nil)
+		for range 2 {
+			_, c := r.connect()
+			last := ^uint64(0)
+			lbtest.Eventually(t, "the flow stopped", func() bool {
+				was := last
+				last = r.e.Stats().Frontends["f"].Bytes[ToClient]
+				time.Sleep(50 * time.Millisecond)
+				return last > 0 && last == was
+			})
+			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+			say(t, c, "go")
+			if _, err := io.Copy(struct{ io.Writer }{c}, lbtest.NewStream(1, up)); err != nil {
+				t.Fatal(err)
+			}
+			_ = c.CloseWrite()
+			if err := <-got; err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }
