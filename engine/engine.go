@@ -445,6 +445,11 @@ func (e *Engine) close() bool {
 				sh.flows.close()
 			}
 		})
+	}
+	if w := e.workers.Load(); w != nil {
+		w.Close() // while the loops are there: a handshake that was about to say that it is done says so
+	}
+	for _, sh := range e.shards {
 		sh.loop.Stop()
 		<-sh.loop.Ended()
 	}
@@ -454,8 +459,5 @@ func (e *Engine) close() bool {
 		}
 	}
 	e.bindings, e.retired = nil, nil
-	if w := e.workers.Load(); w != nil {
-		w.Close()
-	}
 	return true
 }
