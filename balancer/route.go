@@ -114,6 +114,9 @@ func before(a, b []int32) bool { return len(a) > 0 && (len(b) == 0 || a[0] < b[0
 // NeedsHello reports whether a route of f looks at the ClientHello: its name, or its application protocols.
 func (f *Frontend) NeedsHello() bool { return f.routes.asksHello }
 
+// AsksName reports whether a route of f looks at the name in the ClientHello.
+func (f *Frontend) AsksName() bool { return f.routes.asksName }
+
 // Route returns where a client's connection goes. A client on a unix socket has the zero address, which is in no prefix.
 // hello is nil when none was read: then the client has no name and offers nothing.
 //

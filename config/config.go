@@ -155,7 +155,7 @@ type Frontend struct {
 	HelloTimeout           time.Duration `toml:"hello_timeout" range:"100ms..10m"`             // default 5s, from accept: to receive what routing needs, a ClientHello
 	MaxHandshakes          int           `toml:"max_handshakes" range:"0..1048576"`            // clients at once that have not said their ClientHello or finished their handshake; default 8192, 0 = no limit
 	MaxHandshakesPerPrefix int           `toml:"max_handshakes_per_prefix" range:"0..1048576"` // those of one source prefix (/24, IPv6 /48); default 1024, 0 = no limit
-	UnknownName            string        `toml:"unknown_name" oneof:"default reject any"`      // default: the frontend's pool takes names that no route has; reject: an alert; any: the pools of all routes in turn
+	UnknownName            string        `toml:"unknown_name" oneof:"default reject any"`      // default: the frontend's pool takes names that no route has; reject: an alert, also for names that no certificate has where no route looks at the name; any: the pools of all routes in turn
 	STARTTLS               string        `toml:"starttls" oneof:"none postgres"`               // default none; postgres: clients ask for TLS in PostgreSQL's way
 	ACMEChallenges         bool          `toml:"acme_challenges"`                              // answer HTTP-01 challenges here, plain HTTP on port 80; all else goes to the pool; default false
 	TLS                    *FrontendTLS  `toml:"tls"`                                          // nil: TLS is not terminated here

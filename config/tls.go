@@ -34,7 +34,7 @@ func (d *decoder) checkFrontendTLS(f *Frontend) {
 			d.fail(p, Error{Problem: problem, Hint: "put it into a frontend for port 80"})
 		}
 	}
-	if p, ok := d.places[&f.UnknownName]; ok && !p.bad && !asksName {
+	if p, ok := d.places[&f.UnknownName]; ok && !p.bad && !asksName && (f.TLS == nil || f.UnknownName != "reject") {
 		d.warn(p, "no route of this frontend looks at the name, so that this has no effect", "")
 	}
 	if p, ok := d.places[&f.STARTTLS]; ok && f.STARTTLS != "none" && f.TLS == nil && !asksHello {

@@ -229,7 +229,7 @@ func (s *session) routeHello(data []byte, hello *tlsbridge.Hello) {
 	case terminate && isChallenge(hello):
 		s.pool = nil // no backend's
 		s.handshakeClient(data)
-	case s.front.UnknownName == "reject" && (choice.Unknown || terminate && !s.server.Knows(hello.ServerName())):
+	case s.front.UnknownName == "reject" && (choice.Unknown || terminate && !s.f.AsksName() && !s.server.Knows(hello.ServerName())):
 		s.refuse(tlsbridge.AlertUnrecognizedName, UnknownName)
 	case s.pool == nil:
 		s.refuse(tlsbridge.AlertAccessDenied, NoRoute)

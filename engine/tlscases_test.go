@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"awe4lb/config"
 	"awe4lb/internal/lbtest"
 
 	"golang.org/x/sys/unix"
@@ -158,4 +159,20 @@ func TestTLSBothWays(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestUnknownNameRouted: where routes look at the name, they decide which names are known, and no certificate does.
+func TestUnknownNameRouted(t *testing.T) {
+	r := newTLSRig(t, terminate, echoTLS, func(c *config.Config) {
+		c.Frontends[0].UnknownName = "reject"
+		c.Frontends[0].Routes = []*config.Route{{Match: config.Match{SNI: []string{"", "routed.test"}}, Pool: "p"}}
+	})
+	r.client.InsecureSkipVerify = true
+	for name, known := range map[string]bool{"": true, "routed.test": true, "front.test": false} {
+		r.client.ServerName = name
+		err := tls.Client(r.dial(), r.client).Handshake()
+		if known != (err == nil) || !known && !strings.Contains(err.Error(), "unrecognized name") {
+			t.Errorf("%q: the client heard %v", name, err)
+		}
+	}
 }
