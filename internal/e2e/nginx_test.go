@@ -33,6 +33,14 @@ type web struct {
 // startWeb starts one. files is the directory of /files/.
 func startWeb(t *testing.T, name, files string) *web {
 	t.Helper()
+	return startWebAs(t, name, "", fmt.Sprintf(`
+				location = / { default_type text/plain; return 200 "%s\n"; }
+				location /files/ { alias %s/; dav_methods PUT; }`, name, files))
+}
+
+// startWebAs starts one that listens as options say and whose server block has this text too.
+func startWebAs(t *testing.T, name, options, server string) *web {
+	t.Helper()
 	w := &web{t: t, name: name, address: local(freePort(t)), dir: openDir(t)}
 	user := ""
 	if os.Getuid() == 0 {
@@ -55,11 +63,10 @@ func startWeb(t *testing.T, name, files string) *web {
 			uwsgi_temp_path %[2]s/uwsgi;
 			scgi_temp_path %[2]s/scgi;
 			server {
-				listen %[3]s backlog=4096;
-				location = / { default_type text/plain; return 200 "%[4]s\n"; }
-				location /files/ { alias %[5]s/; dav_methods PUT; }
+				listen %[3]s backlog=4096 %[4]s;
+				%[5]s
 			}
-		}`, user, w.dir, w.address, w.name, files))
+		}`, user, w.dir, w.address, options, server))
 	w.start()
 	return w
 }
