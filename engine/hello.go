@@ -151,9 +151,7 @@ func (s *session) judgePostgres(data []byte) []byte {
 		s.judgeHello(data)
 	case tlsbridge.PostgresPlain:
 		if s.server != nil {
-			s.client.push(postgresWantsTLS)
-			s.client.linger()
-			s.end(NotTLS)
+			s.refusePostgres()
 			break
 		}
 		s.routePlain(data)
@@ -161,6 +159,13 @@ func (s *session) judgePostgres(data []byte) []byte {
 		s.end(NotTLS)
 	}
 	return data
+}
+
+// refusePostgres ends the session of a client that wants no TLS, and says so in a way that is shown to people.
+func (s *session) refusePostgres() {
+	s.client.push(postgresWantsTLS)
+	s.client.linger()
+	s.end(NotTLS)
 }
 
 // postgresWantsTLS is an ErrorResponse with the code of PostgreSQL's own refusal.
@@ -208,7 +213,12 @@ func (s *session) judgeHTTP(data []byte) {
 // routePlain routes a client that has no name and does not speak TLS.
 func (s *session) routePlain(data []byte) {
 	choice := s.f.Route(s.address.Addr(), nil)
-	if s.pool = choice.Pool; s.pool == nil {
+	s.pool = choice.Pool
+	switch {
+	case s.pool == nil && choice.Unknown && s.stage == sayPostgres: // names come with TLS only
+		s.refusePostgres()
+		return
+	case s.pool == nil:
 		s.end(NoRoute)
 		return
 	}

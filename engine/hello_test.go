@@ -460,6 +460,18 @@ func TestPostgres(t *testing.T) {
 		hearEnd(t, c, "")
 		r.wantEnds(NotTLS)
 	})
+	t.Run("plain, where names decide", func(t *testing.T) {
+		r := newTLSRig(t, passthrough, unreached(t), func(c *config.Config) {
+			c.Frontends[0].STARTTLS, c.Frontends[0].UnknownName = "postgres", "reject"
+		})
+		c := r.dial()
+		say(t, c, startup)
+		if text := postgresError(t, c); !strings.Contains(text, "wants TLS") {
+			t.Errorf("the client heard %q", text)
+		}
+		hearEnd(t, c, "")
+		r.wantEnds(NotTLS)
+	})
 	t.Run("stuffed", func(t *testing.T) { // CVE-2021-23214
 		r := newTLSRig(t, terminate, unreached(t), func(c *config.Config) { c.Frontends[0].STARTTLS = "postgres" })
 		c := r.dial()
