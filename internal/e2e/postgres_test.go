@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -31,6 +32,13 @@ func postgresUser(t *testing.T) (uid, gid int) {
 // socket dir/.s.PGSQL.port; whoever connects is let in.
 func startPostgres(t *testing.T) (port int, dir string) {
 	t.Helper()
+	return startPostgresAs(t, "", nil)
+}
+
+// startPostgresAs is startPostgres with these lines at the head of pg_hba.conf, which says who is let in, and with these
+// settings. CERT in a setting is the file that holds pair, a certificate and its key.
+func startPostgresAs(t *testing.T, hba string, pair []byte, settings ...string) (port int, dir string) {
+	t.Helper()
 	needRoot(t, "PostgreSQL is started as the user postgres")
 	uid, gid := postgresUser(t)
 	as := func(cmd *exec.Cmd) {
@@ -47,8 +55,20 @@ func startPostgres(t *testing.T) (port int, dir string) {
 	if made.err != nil {
 		t.Fatalf("initdb: %v", made.err)
 	}
-	p := launch(t, as, "postgres", "-D", data, "-p", fmt.Sprint(port), "-c", "listen_addresses=127.0.0.1",
-		"-c", "unix_socket_directories="+dir, "-c", "fsync=off", "-c", "full_page_writes=off")
+	everybody, err := os.ReadFile(filepath.Join(data, "pg_hba.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, data, "pg_hba.conf", hba+"\n"+string(everybody))
+	cert := filepath.Join(dir, "pair.pem")
+	if err := errors.Join(os.WriteFile(cert, pair, 0o600), os.Chown(cert, uid, gid)); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"-D", data, "-p", fmt.Sprint(port)}
+	for _, s := range append(settings, "listen_addresses=127.0.0.1", "unix_socket_directories="+dir, "fsync=off", "full_page_writes=off") {
+		args = append(args, "-c", strings.Replace(s, "CERT", cert, 1))
+	}
+	p := launch(t, as, "postgres", args...)
 	t.Cleanup(func() { p.end(syscall.SIGINT) }) // SIGTERM would wait for clients
 	p.waitFor("PostgreSQL is ready", func() bool { return p.out.has("database system is ready to accept connections") })
 	return port, dir
