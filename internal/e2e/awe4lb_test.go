@@ -139,6 +139,7 @@ type status struct {
 		AcceptErrors int64 `json:"accept_errors"`
 		SplicedBytes int64 `json:"spliced_bytes"`
 	}
+	ACME []struct{ Name, State, Error string }
 }
 
 type frontendStatus struct {

@@ -31,7 +31,7 @@ func startNamed(t *testing.T, name string, port int) *named {
 	t.Helper()
 	dir := openDir(t)
 	var zone strings.Builder
-	fmt.Fprintf(&zone, "$TTL 60\n@ SOA ns.test. root.test. 1 60 60 60 60\n@ NS ns\nns A 127.0.0.1\nwho TXT %s\n", name)
+	fmt.Fprintf(&zone, "$TTL 60\n@ SOA ns.test. root.test. 1 60 60 60 60\n@ NS ns\nns A 127.0.0.1\n*.here A 127.0.0.1\nwho TXT %s\n", name)
 	for i := range hosts {
 		fmt.Fprintf(&zone, "h%d A %s\n", i, hostAddress(i))
 	}
