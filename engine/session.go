@@ -222,11 +222,13 @@ func (s *session) noteEOF(x *side) {
 	}
 }
 
-// noteFault notes why x failed. The first fault is the cause; a later one is its consequence.
+// noteFault notes why x failed. The first fault is the cause; a later one is its consequence. Before the session is open the
+// first ones are those of backends that were tried: the client's is none of theirs.
 func (s *session) noteFault(x *side, errno syscall.Errno) {
-	if s.fault != none {
+	if s.fault != none && (s.state >= open || x.kind == ToBackend) {
 		return
 	}
+	s.detail = ""
 	switch errno {
 	case syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.ENETDOWN:
 		s.fault = ClientLost + Reason(x.kind)

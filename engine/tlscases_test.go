@@ -176,3 +176,18 @@ func TestUnknownNameRouted(t *testing.T) {
 		}
 	}
 }
+
+// TestClientResetsAfterRetry: a client that resets while a second backend is tried ends for that, not for what was wrong with
+// the first.
+func TestClientResetsAfterRetry(t *testing.T) {
+	r := newTLSRigFor(t, originate, lbtest.NewCA(t), []string{lbtest.Refused(t), lbtest.Silent(t)}, func(c *config.Config) {
+		c.Pools[0].Backends[1].Priority = 1
+	})
+	c := r.dial()
+	lbtest.Eventually(t, "the second was connected", func() bool { return r.e.workers.Load().Stats().Live == 1 })
+	_ = c.SetLinger(0)
+	_ = c.Close()
+	if rec := r.wantEnds(ClientRST)[0]; rec.Detail != "" {
+		t.Errorf("the log says %q", rec.Detail)
+	}
+}
