@@ -19,9 +19,8 @@ const acmeTLS = "acme-tls/1"
 
 // handshakeClient begins the handshake of a client whose ClientHello is in data.
 func (s *session) handshakeClient(data []byte) {
-	now := s.sh.loop.Now()
 	s.state = handshakingClient
-	s.sh.loop.After(&s.timer, now, max(s.front.TLS.HandshakeTimeout-time.Duration(now-s.started), 0))
+	s.expireAfter(s.front.TLS.HandshakeTimeout)
 	c := &s.client
 	c.handshake(func(p tlsbridge.Params) *tlsbridge.Conn {
 		p.Config = s.server.Config

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"strconv"
+	"time"
 
 	"awe4lb/balancer"
 	"awe4lb/tlsbridge"
@@ -39,7 +40,7 @@ func greets(f *balancer.Frontend) bool {
 }
 
 // greet waits for what the client says.
-func (s *session) greet(gate *tlsbridge.Gate, now int64) {
+func (s *session) greet(gate *tlsbridge.Gate) {
 	if gate != nil {
 		if gate.Enter(s.address.Addr()) != tlsbridge.Admitted {
 			s.end(HandshakeLimit)
@@ -55,7 +56,33 @@ func (s *session) greet(gate *tlsbridge.Gate, now int64) {
 		s.stage = sayHTTP
 	}
 	s.peeker = tlsbridge.Peeker{}
-	s.sh.loop.After(&s.timer, now, s.front.HelloTimeout)
+	s.expireAfter(s.front.HelloTimeout)
+}
+
+// The loop may be a second late with a timer for more than four (loop.Timer). Half-open clients are held to their deadline
+// by one that fires early first, and then again.
+const (
+	promptTimer = 4 * time.Second
+	mostLate    = 1100 * time.Millisecond
+)
+
+// expireAfter sets the timer of a half-open session so that it ends d after accept, unless it is over by then.
+func (s *session) expireAfter(d time.Duration) {
+	now := s.sh.loop.Now()
+	left := d - time.Duration(now-s.started)
+	if left > promptTimer {
+		left -= mostLate
+	}
+	s.sh.loop.After(&s.timer, now, max(left, 0))
+}
+
+// over reports whether d has passed since accept. If not, it sets the timer for the rest.
+func (s *session) over(d time.Duration) bool {
+	if time.Duration(s.sh.loop.Now()-s.started) >= d {
+		return true
+	}
+	s.expireAfter(d)
+	return false
 }
 
 // greeted follows the end of a greeting, and of a handshake with the client: the client is no longer half-open.

@@ -121,7 +121,7 @@ func (s *session) begin(fd int, l *listener, f *balancer.Frontend, address netip
 		return
 	}
 	if s.state == greeting {
-		s.greet(l.gate, now)
+		s.greet(l.gate)
 	} else {
 		s.dial(now)
 	}
@@ -293,10 +293,14 @@ func (s *session) Expire() {
 	now := s.sh.loop.Now()
 	switch s.state {
 	case greeting:
-		s.end(HelloTimeout)
+		if s.over(s.front.HelloTimeout) {
+			s.end(HelloTimeout)
+		}
 	case handshakingClient:
-		s.fstats.handshake(nil, 0)
-		s.end(HandshakeTimeout)
+		if s.over(s.front.TLS.HandshakeTimeout) {
+			s.fstats.handshake(nil, 0)
+			s.end(HandshakeTimeout)
+		}
 	case connecting:
 		s.redial(now)
 	case asking, handshakingBackend:
