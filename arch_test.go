@@ -26,6 +26,7 @@ var rank = map[string]int{
 	"awe4lb/health":              2,
 	"awe4lb/config":              1,
 	"awe4lb/engine/loop":         1,
+	"awe4lb/engine/proxyproto":   1,
 	"awe4lb/internal/privilege":  1,
 	"awe4lb/internal/socketfile": 1,
 	"awe4lb/internal/systemd":    1,
