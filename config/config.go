@@ -158,6 +158,7 @@ type Frontend struct {
 	UnknownName            string        `toml:"unknown_name" oneof:"default reject any"`      // default: the frontend's pool takes names that no route has; reject: an alert, also for names that no certificate has where no route looks at the name; any: the pools of all routes in turn
 	STARTTLS               string        `toml:"starttls" oneof:"none postgres"`               // default none; postgres: clients ask for TLS in PostgreSQL's way
 	ACMEChallenges         bool          `toml:"acme_challenges"`                              // answer HTTP-01 challenges here, plain HTTP on port 80; all else goes to the pool; default false
+	ProxyProtocol          ProxyProtocol `toml:"proxy_protocol"`                               // see ProxyProtocol; protocol tcp only
 	TLS                    *FrontendTLS  `toml:"tls"`                                          // nil: TLS is not terminated here
 
 	// Addresses is Bind, parsed and expanded, in order and without duplicates (port 0 never counts as one).
@@ -192,6 +193,14 @@ type UDP struct {
 	GRO           bool `toml:"gro"`                               // take datagrams of a flow together (UDP_GRO); default false; new flows
 	ReceiveBuffer Size `toml:"receive_buffer" range:"4KiB..1GiB"` // SO_RCVBUF of each listener; default 4MiB; the kernel may give less
 	ReplyBuffer   Size `toml:"reply_buffer" range:"4KiB..1GiB"`   // SO_RCVBUF of each flow's socket; default 1MiB; the kernel may give less; new flows
+}
+
+// ProxyProtocol is whether clients come through a proxy that tells who they are, by a header of HAProxy's PROXY protocol
+// before all else. The address in it takes the place of the connection's: in routes, policies, limits and logs. A reload
+// applies it to new sessions.
+type ProxyProtocol struct {
+	Accept  string         `toml:"accept" oneof:"off optional required"` // default off; optional: trusted proxies may send one; required: they must, and nobody else is served
+	Trusted []netip.Prefix `toml:"trusted"`                              // the proxies; required unless accept is off. Those on unix sockets always are
 }
 
 // FrontendTLS is how a frontend terminates TLS. A reload applies it to new handshakes. Paths of files that are not
@@ -277,11 +286,13 @@ type Pool struct {
 	Name            string        `toml:"-"`                                                                                             // the table's name, as for frontends
 	Policy          string        `toml:"policy" oneof:"random roundrobin leastconn iphash" later:"leastbandwidth leasttime p2c maglev"` // default roundrobin
 	Backends        []*Backend    `toml:"backends"`
-	ConnectTimeout  time.Duration `toml:"connect_timeout" range:"1ms..10m"` // see Defaults
-	ConnectAttempts int           `toml:"connect_attempts" range:"1..16"`   // backends tried for one client; default 3
-	Source          []netip.Addr  `toml:"source"`                           // addresses to connect from, used in turn; default: the system's choice
-	TCP             TCP           `toml:"tcp"`                              // see TCP
-	TLS             *PoolTLS      `toml:"tls"`                              // nil: plain
+	ConnectTimeout  time.Duration `toml:"connect_timeout" range:"1ms..10m"`                       // see Defaults
+	ConnectAttempts int           `toml:"connect_attempts" range:"1..16"`                         // backends tried for one client; default 3
+	Source          []netip.Addr  `toml:"source"`                                                 // addresses to connect from, used in turn; default: the system's choice
+	TCP             TCP           `toml:"tcp"`                                                    // see TCP
+	SendProxy       string        `toml:"send_proxy" oneof:"off v1 v2"`                           // default off; tell backends who the client is, by a header of the PROXY protocol before all else
+	ProxyTLVs       []string      `toml:"proxy_tlvs" oneof:"alpn authority tls unique_id crc32c"` // what else version 2 tells; default none
+	TLS             *PoolTLS      `toml:"tls"`                                                    // nil: plain
 }
 
 // Backend is one address in one pool. A reload applies it; a backend that stays keeps its counters.

@@ -92,6 +92,11 @@ var keyValues = map[string]struct {
 	"[frontends.NAME].starttls":                  {`"postgres"`, "postgres"},
 	"[frontends.NAME].acme_challenges":           {`true`, true},
 
+	"[frontends.NAME.proxy_protocol].accept":  {`"off"`, "off"},
+	"[frontends.NAME.proxy_protocol].trusted": {`["10.0.0.0/8"]`, nil},
+	"[pools.NAME].send_proxy":                 {`"v1"`, "v1"},
+	"[pools.NAME].proxy_tlvs":                 {"", nil}, // asks for send_proxy = "v2": TestGoodProxy
+
 	"[frontends.NAME.tls].acme":              {`["www.Example.com."]`, []string{"www.example.com"}},
 	"[frontends.NAME.tls].min_version":       {`"1.0"`, "1.0"},
 	"[frontends.NAME.tls].max_version":       {`"1.2"`, "1.2"},
@@ -221,10 +226,10 @@ func documentWith(label, key, value string) string {
 		}
 	}
 	labels := []string{"[log]", "[log.access]", "[admin]", "[engine]", "[acme]", "[defaults]", "[defaults.tcp]", "[frontends.NAME]",
-		protocol, "[frontends.NAME.tls]", "[[frontends.NAME.tls.certificates]]", "[[frontends.NAME.routes]]", "[frontends.NAME.routes.match]",
+		protocol, "[frontends.NAME.proxy_protocol]", "[frontends.NAME.tls]", "[[frontends.NAME.tls.certificates]]", "[[frontends.NAME.routes]]", "[frontends.NAME.routes.match]",
 		"[pools.NAME]", "[pools.NAME.tcp]", "[pools.NAME.tls]", "[[pools.NAME.backends]]", "[pools.other]"}
 	if label == "[frontends.NAME.udp]" || key == "acme_challenges" {
-		labels = slices.DeleteFunc(labels, func(label string) bool { return strings.Contains(label, ".tls") })
+		labels = slices.DeleteFunc(labels, func(label string) bool { return strings.Contains(label, ".tls") || strings.Contains(label, ".proxy") })
 	}
 	var b strings.Builder
 	for _, label := range labels {

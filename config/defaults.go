@@ -41,6 +41,7 @@ func newFrontend(d *Defaults) *Frontend {
 		MaxHandshakesPerPrefix: 1024,
 		UnknownName:            "default",
 		STARTTLS:               "none",
+		ProxyProtocol:          ProxyProtocol{Accept: "off"},
 	}
 }
 
@@ -66,6 +67,7 @@ func newPool(d *Defaults) *Pool {
 		Policy:          "roundrobin",
 		ConnectTimeout:  d.ConnectTimeout,
 		ConnectAttempts: 3,
+		SendProxy:       "off",
 		TCP:             d.TCP,
 	}
 	p.TCP.Backlog = 0 // a pool has no listeners

@@ -60,8 +60,7 @@ var secretKeys = sync.OnceValue(func() []string {
 
 // notYet are keys of the design that this version does not have, by the type whose table they go to.
 var notYet = map[reflect.Type][]string{
-	reflect.TypeFor[Frontend](): {"proxy_protocol"},
-	reflect.TypeFor[Pool]():     {"health", "discovery", "send_proxy"},
+	reflect.TypeFor[Pool](): {"health", "discovery"},
 }
 
 // elsewhere are the words that other balancers use for our keys.
@@ -71,7 +70,7 @@ var elsewhere = map[reflect.Type]map[string]string{
 	reflect.TypeFor[Frontend](): {
 		"address": "bind", "addresses": "bind", "listen": "bind", "port": "bind", "default_backend": "pool", "backend": "pool",
 		"upstream": "pool", "maxconn": "max_connections", "timeout": "idle_timeout", "rules": "routes", "mode": "protocol",
-		"ssl": "tls", "unexpected_hostname_strategy": "unknown_name",
+		"accept_proxy": "proxy_protocol", "ssl": "tls", "unexpected_hostname_strategy": "unknown_name",
 	},
 	reflect.TypeFor[FrontendTLS](): {
 		"cert": "certificates", "key": "certificates", "crt": "certificates", "cert_path": "certificates", "key_path": "certificates",

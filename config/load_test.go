@@ -187,8 +187,9 @@ func TestGoodEverything(t *testing.T) {
 		UDP: newUDP(),
 
 		HelloTimeout: 3 * time.Second, MaxHandshakes: 100, MaxHandshakesPerPrefix: 10, UnknownName: "default", STARTTLS: "none",
-		Addresses: []Address{{IP: mustAddrPort("127.0.0.1:8080")}, {Path: "/run/awe4lb/web.sock"}},
-		Routes:    f.Routes,
+		ProxyProtocol: ProxyProtocol{Accept: "off"},
+		Addresses:     []Address{{IP: mustAddrPort("127.0.0.1:8080")}, {Path: "/run/awe4lb/web.sock"}},
+		Routes:        f.Routes,
 	}
 	if !reflect.DeepEqual(f, want) {
 		t.Errorf("frontend: got %+v; want %+v", f, want)
@@ -306,5 +307,30 @@ F:30: pools.resting: no backend has a weight above 0: connections that come here
 F:30: pools.resting: no frontend uses this pool`, "F:", "testdata/good/warnings.toml:")
 	if got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestGoodProxy(t *testing.T) {
+	c, err := Parse("f", []byte(`[frontends.f]
+bind = ["127.0.0.1:1"]
+pool = "p"
+proxy_protocol = { accept = "required", trusted = ["10.0.0.0/8", "fd00::1"] }
+[frontends.u]
+bind = ["unix:/run/u.sock"]
+pool = "p"
+proxy_protocol = { accept = "optional" }
+[pools.p]
+backends = [{ address = "127.0.0.1:2" }]
+send_proxy = "v2"
+proxy_tlvs = ["alpn", "authority", "tls", "unique_id", "crc32c"]
+`))
+	if err != nil || len(c.Warnings) > 0 {
+		t.Fatalf("%v %q", err, c.Warnings)
+	}
+	if p := c.Frontend("f").ProxyProtocol; p.Accept != "required" || len(p.Trusted) != 2 || p.Trusted[1].String() != "fd00::1/128" {
+		t.Errorf("%+v", p)
+	}
+	if p := c.Pool("p"); p.SendProxy != "v2" || len(p.ProxyTLVs) != 5 {
+		t.Errorf("%+v", p)
 	}
 }

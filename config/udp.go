@@ -31,6 +31,7 @@ func (d *decoder) checkProtocol(f *Frontend) {
 		{&f.UnknownName, ""},
 		{&f.STARTTLS, ""},
 		{&f.ACMEChallenges, ""},
+		{&f.ProxyProtocol, ""},
 	} {
 		if p, ok := d.places[key.field]; ok {
 			d.fail(p, Error{Problem: "is for connections, and this frontend speaks udp", Hint: key.hint})
@@ -103,6 +104,10 @@ func (d *decoder) checkDatagramPools(f *Frontend) {
 		}
 		if pool.TLS != nil {
 			d.fail(at, Error{Got: at.got(), Want: "a pool without TLS", Hint: d.places[&pool.TLS].path + " is there, and datagrams go as they are"})
+			return
+		}
+		if pool.SendProxy != "off" {
+			d.fail(at, Error{Got: at.got(), Want: "a pool without send_proxy", Hint: d.places[&pool.SendProxy].path + " is set, and datagrams go as they are; transparent = true shows backends the client's address"})
 			return
 		}
 		for _, b := range pool.Backends {

@@ -101,6 +101,7 @@ func (d *decoder) checkFrontend(f *Frontend, claims *claims) {
 	}
 	d.checkRoutes(f)
 	d.checkFrontendTLS(f)
+	d.checkProxyProtocol(f)
 	if len(f.Routes) == 0 && f.Pool == "" {
 		d.warn(table, "there is neither a pool nor a route: every connection is refused", "")
 	}
@@ -185,6 +186,7 @@ func (d *decoder) checkPool(p *Pool) {
 	}
 	d.checkTCP(&p.TCP)
 	d.checkPoolTLS(p)
+	d.checkSendProxy(p)
 	if at, ok := d.places[&p.TCP.Backlog]; ok {
 		d.fail(at, Error{Problem: "a pool does not listen", Hint: "backlog belongs to [frontends.NAME.tcp] or [defaults.tcp]"})
 	}
