@@ -117,7 +117,7 @@ func (s *Server) writeProcess(x *exposition) {
 // rejected are the reasons for which a client is turned away before any backend is connected.
 var rejected = []engine.Reason{engine.Limit, engine.NoRoute, engine.NoBackend, engine.NoResources, engine.ConnectRefused,
 	engine.ConnectTimeout, engine.ConnectFailed, engine.ConnectTLS, engine.HelloTimeout, engine.NotTLS, engine.BadHello,
-	engine.UnknownName, engine.HandshakeLimit, engine.HandshakeTimeout, engine.HandshakeFailed}
+	engine.UnknownName, engine.BadProxy, engine.ProxyUntrusted, engine.HandshakeLimit, engine.HandshakeTimeout, engine.HandshakeFailed}
 
 func writeFrontends(x *exposition, st *status) {
 	each := func(name, kind, help string, write func(f *frontendStatus, name string)) {

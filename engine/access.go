@@ -19,9 +19,11 @@ type Record struct {
 	Attempts uint8          // backends tried
 	Reason   Reason
 
-	ServerName string // the name in the ClientHello; "" when there was none, or none was read. A stranger's text, but a DNS name
-	TLSVersion uint16 // of the client's connection, where TLS ended here
-	Detail     string // what TLS said of why it failed; may hold a stranger's text
+	ServerName string         // the name in the ClientHello; "" when there was none, or none was read. A stranger's text, but a DNS name
+	TLSVersion uint16         // of the client's connection, where TLS ended here
+	Proxy      netip.AddrPort // who told that the client is Client; invalid: nobody
+	ID         string         // of the session, where backends are told one, or a proxy told us; may be a stranger's text
+	Detail     string         // what TLS said of why it failed; may hold a stranger's text
 
 	UDP             bool   // it was a flow
 	Asked, Answered uint64 // datagrams sent to the backend, to the client

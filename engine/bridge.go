@@ -143,7 +143,7 @@ func (x *side) broke(err error) {
 		if err == tlsbridge.ErrTruncated {
 			s.fault = ClientTruncated + Reason(x.kind)
 		}
-		s.detail = err.Error()
+		s.own().detail = err.Error()
 	}
 	if err != tlsbridge.ErrTruncated {
 		x.linger()

@@ -165,6 +165,10 @@ func (s *session) closeBackend() {
 // probe finds out whether the backend is connected, by sending it what the client has said so far, be it nothing: an
 // event may be a stale one of an earlier socket, but a send that succeeds is proof, and one that fails says why.
 func (s *session) probe() {
+	if s.announces() {
+		s.probeAnnouncing()
+		return
+	}
 	b := &s.backend
 	data := b.buf
 	first := s.pool.Attached == nil && !s.asked // what the client said is the first that the backend hears
@@ -196,11 +200,34 @@ func (s *session) probe() {
 	} else if n < len(data) && (!heard || errno == 0) {
 		b.park(data[n:])
 	}
+	if errno == 0 && heard {
+		s.forget()
+	}
+	s.probed(errno)
+}
+
+// probeAnnouncing is probe where the backend is told who the client is: that is what is sent, and nothing of it counts.
+func (s *session) probeAnnouncing() {
+	b := &s.backend
+	header := s.announce(s.sh.buf[:0])
+	if len(header) > nagleSafe {
+		b.setNoDelay()
+	}
+	flags := 0
+	if s.heard != nil || s.client.readable {
+		flags = unix.MSG_MORE // what follows goes with it
+	}
+	n, errno := sysSend(int(b.fd), header, flags)
+	if errno == 0 && n < len(header) {
+		errno = syscall.ENOBUFS // a new socket takes four kilobytes
+	}
+	s.probed(errno)
+}
+
+// probed goes on after the first send to the backend.
+func (s *session) probed(errno syscall.Errno) {
 	switch errno {
 	case 0:
-		if heard {
-			s.forget()
-		}
 		s.reached()
 	case syscall.EAGAIN, syscall.EINPROGRESS: // not yet
 	default:

@@ -38,7 +38,11 @@ func (s *session) handshakeBackend() {
 	b := &s.backend
 	b.setNoDelay()
 	b.handshake(func(p tlsbridge.Params) *tlsbridge.Conn {
-		p.Config = s.sh.origin(s.pool, s.target, s.protocol)
+		protocol := ""
+		if s.version != 0 { // what a proxy tells of its client is not ours to promise
+			protocol = s.protocol
+		}
+		p.Config = s.sh.origin(s.pool, s.target, protocol)
 		return s.sh.eng.workers.Load().Client(p)
 	})
 	b.conn.Feed(nil)
@@ -121,14 +125,14 @@ func (x *side) stepped() {
 func (x *side) handshakeFailed(err error) {
 	s := x.s
 	if err != nil {
-		s.detail = err.Error()
+		s.own().detail = err.Error()
 		if err == io.ErrUnexpectedEOF {
-			s.detail = "the connection was closed within the handshake"
+			s.own().detail = "the connection was closed within the handshake"
 		}
 	}
 	if x.kind == ToBackend {
 		if err == nil {
-			s.detail = "the connection was reset within the handshake"
+			s.own().detail = "the connection was reset within the handshake"
 		}
 		s.sh.eng.complain(complaint{what: backendTLSFailed, detail: s.detail, about: s.target.Name})
 		s.giveUp(ConnectTLS)
@@ -159,6 +163,9 @@ func (s *session) clientHandshaken() {
 		s.client.linger()
 		s.end(Challenge)
 		return
+	}
+	if s.tells("tls") {
+		s.tls = describeTLS(&state)
 	}
 	s.sh.loop.Cancel(&s.timer)
 	s.state = connecting

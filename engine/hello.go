@@ -23,6 +23,7 @@ const (
 	sayHello    stage = iota // a ClientHello
 	sayPostgres              // PostgreSQL's request for TLS, or its ClientHello
 	sayHTTP                  // an HTTP request, which may be a challenge
+	sayProxy                 // a PROXY header, and then one of the others
 )
 
 // maxHeard is the most bytes of a client that are looked at.
@@ -34,29 +35,58 @@ const (
 	maxToken      = 256
 )
 
-// greets reports whether clients of f must say something before their connection can be routed.
+// greets reports whether clients of f, or proxies in front of them, must say something before their connection can be
+// routed.
 func greets(f *balancer.Frontend) bool {
+	return speaksFirst(f) || f.Config.ProxyProtocol.Accept == "optional" || f.Config.ProxyProtocol.Accept == "required"
+}
+
+// speaksFirst reports whether clients of f must.
+func speaksFirst(f *balancer.Frontend) bool {
 	return f.Attached != nil || f.NeedsHello() || f.Config.STARTTLS == "postgres" || f.Config.ACMEChallenges
 }
 
-// greet waits for what the client says.
+// greet waits for what the client says, or a proxy of it.
 func (s *session) greet(gate *tlsbridge.Gate) {
-	if gate != nil {
-		if gate.Enter(s.address.Addr()) != tlsbridge.Admitted {
-			s.end(HandshakeLimit)
-			return
-		}
-		s.gate = gate
+	p := s.own()
+	p.gate, p.stage = gate, sayProxy
+	s.expireAfter(s.front.HelloTimeout)
+	switch proxied := &s.front.ProxyProtocol; {
+	case proxied.Accept != "optional" && proxied.Accept != "required":
+		s.welcome()
+	case trusts(proxied, s.address.Addr()):
+	case proxied.Accept == "required":
+		s.end(ProxyUntrusted)
+	default:
+		s.introduced(nil)
 	}
-	s.state, s.stage = greeting, sayHello
+}
+
+// welcome waits for what the client itself says. From now on it is half-open.
+func (s *session) welcome() {
+	p := s.own()
+	if p.gate != nil && p.gate.Enter(s.address.Addr()) != tlsbridge.Admitted {
+		s.end(HandshakeLimit)
+		return
+	}
+	p.halfOpen = true
+	p.stage, p.peeker = sayHello, tlsbridge.Peeker{}
 	switch {
 	case s.front.STARTTLS == "postgres":
-		s.stage = sayPostgres
+		p.stage = sayPostgres
 	case s.front.ACMEChallenges:
-		s.stage = sayHTTP
+		p.stage = sayHTTP
 	}
-	s.peeker = tlsbridge.Peeker{}
-	s.expireAfter(s.front.HelloTimeout)
+}
+
+// silent reacts to the end of hello_timeout. A proxy that need not say anything may stand before clients who wait for the
+// backend to speak.
+func (s *session) silent() {
+	if s.stage == sayProxy && s.front.ProxyProtocol.Accept == "optional" && s.heard == nil && !speaksFirst(s.f) {
+		s.introduced(nil)
+		return
+	}
+	s.end(HelloTimeout)
 }
 
 // The loop may be a second late with a timer for more than four (loop.Timer). Half-open clients are held to their deadline
@@ -87,9 +117,11 @@ func (s *session) over(d time.Duration) bool {
 
 // greeted follows the end of a greeting, and of a handshake with the client: the client is no longer half-open.
 func (s *session) greeted() {
-	if s.gate != nil {
-		s.gate.Leave(s.address.Addr())
-		s.gate = nil
+	if s.halfOpen {
+		s.halfOpen = false
+		if s.gate != nil {
+			s.gate.Leave(s.address.Addr())
+		}
 	}
 }
 
@@ -104,7 +136,8 @@ func (s *session) hear() {
 			s.end(s.fault)
 			return
 		}
-		if len(data) > before {
+		heardMore := len(data) > before
+		if heardMore {
 			data = s.judge(data)
 		}
 		if s.state != greeting {
@@ -114,15 +147,14 @@ func (s *session) hear() {
 			s.end(ClientEOF)
 			return
 		}
-		s.keep(data)
+		if heardMore {
+			s.keep(data)
+		}
 	}
 }
 
 // keep keeps what was heard until there is somebody to send it to.
 func (s *session) keep(data []byte) {
-	if len(data) == len(s.heard) {
-		return // nothing new
-	}
 	s.forget()
 	if len(data) > 0 {
 		s.heard = byteslice.Get(len(data))
@@ -141,6 +173,8 @@ func (s *session) forget() {
 // there is still to answer.
 func (s *session) judge(data []byte) []byte {
 	switch s.stage {
+	case sayProxy:
+		return s.judgeProxy(data)
 	case sayPostgres:
 		return s.judgePostgres(data)
 	case sayHTTP:
@@ -256,11 +290,11 @@ func (s *session) routePlain(data []byte) {
 
 // routeHello routes a client by its ClientHello.
 func (s *session) routeHello(data []byte, hello *tlsbridge.Hello) {
-	if s.sh.access != nil {
-		s.name = string(hello.ServerName())
-	}
 	choice := s.f.Route(s.address.Addr(), hello)
 	s.pool = choice.Pool
+	if s.sh.access != nil || s.tells("authority") {
+		s.name = string(hello.ServerName())
+	}
 	terminate := s.server != nil && !choice.Passthrough
 	switch {
 	case terminate && isChallenge(hello):

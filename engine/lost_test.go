@@ -46,7 +46,7 @@ func TestLostHosts(t *testing.T) {
 func TestFaults(t *testing.T) {
 	for errno, lost := range faults {
 		for _, kind := range []uint8{ToClient, ToBackend} {
-			s := &session{fault: none}
+			s := &session{prelude: &nothing, state: open, fault: none}
 			s.noteFault(&side{s: s, kind: kind}, errno)
 			want := map[bool][2]Reason{true: {ClientLost, BackendLost}, false: {ClientRST, BackendRST}}[lost][kind]
 			if s.fault != want {

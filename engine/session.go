@@ -9,8 +9,6 @@ import (
 	"awe4lb/balancer"
 	"awe4lb/config"
 	"awe4lb/engine/loop"
-	"awe4lb/tlsbridge"
-	"awe4lb/tlsbridge/certs"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,17 +28,8 @@ type session struct {
 	address netip.AddrPort // the client; the zero AddrPort on a unix socket
 	started int64          // loop time, ns
 
-	// What the client says before it is routed, and TLS: see hello.go and handshake.go.
-	server   *certs.Server    // how TLS of the client's side ends here; nil: it does not
-	gate     *tlsbridge.Gate  // that the client is half-open in; nil: it is not
-	heard    []byte           // what the client has said and nobody was told; pooled
-	peeker   tlsbridge.Peeker // while state is greeting
-	stage    stage            // the same
-	asked    bool             // the client asked for TLS in PostgreSQL's way and was told yes
-	version  uint16           // of the client's TLS, once its handshake is done
-	protocol string           // that the client has agreed on by ALPN, "" for none
-	name     string           // that the client asks for by SNI; only for the access log
-	detail   string           // what TLS says of why it failed, for the access log
+	// What only some sessions have; &nothing for all others.
+	*prelude
 
 	// Set for each attempt to connect.
 	target   *balancer.Backend // holds one count; nil between attempts
@@ -89,7 +78,7 @@ const (
 )
 
 func newSession(sh *shard) *session {
-	s := &session{sh: sh}
+	s := &session{sh: sh, prelude: &nothing}
 	s.client = side{s: s, fd: -1, kind: ToClient}
 	s.backend = side{s: s, fd: -1, kind: ToBackend}
 	s.timer.Handle(s)
@@ -106,12 +95,13 @@ func (s *session) begin(fd int, l *listener, f *balancer.Frontend, address netip
 	s.connectedIn, s.dies = 0, 0
 	s.moved, s.kept, s.failing = false, false, false
 	s.target, s.bstats, s.pool = nil, nil, nil
-	s.server, s.asked, s.version, s.protocol, s.name, s.detail = serverOf(f), false, 0, "", "", ""
+	s.prelude = &nothing
 	s.client.open(fd, local)
 	s.backend.open(-1, false)
 	fstats.Accepted++
 	if greets(f) {
 		s.state = greeting
+		s.own().server = serverOf(f)
 	} else if s.pool = f.Route(address.Addr(), nil).Pool; s.pool == nil {
 		s.end(NoRoute)
 		return
@@ -185,7 +175,10 @@ func (s *session) opened() {
 	now := s.sh.loop.Now()
 	s.state = open
 	if !s.client.failed {
-		s.fault, s.detail = none, "" // of backends tried before
+		s.fault = none // of backends tried before
+		if s.detail != "" {
+			s.own().detail = ""
+		}
 	}
 	s.connectedIn = now - s.started
 	s.bstats.Sessions++
@@ -228,7 +221,9 @@ func (s *session) noteFault(x *side, errno syscall.Errno) {
 	if s.fault != none && (s.state >= open || x.kind == ToBackend) {
 		return
 	}
-	s.detail = ""
+	if s.detail != "" {
+		s.own().detail = ""
+	}
 	switch errno {
 	case syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.ENETDOWN:
 		s.fault = ClientLost + Reason(x.kind)
@@ -294,7 +289,7 @@ func (s *session) Expire() {
 	switch s.state {
 	case greeting:
 		if s.over(s.front.HelloTimeout) {
-			s.end(HelloTimeout)
+			s.silent()
 		}
 	case handshakingClient:
 		if s.over(s.front.TLS.HandshakeTimeout) {
@@ -416,5 +411,6 @@ func (s *session) end(reason Reason) {
 		s.target = nil
 	}
 	s.live.Release()
+	s.disown()
 	sh.recycle(s)
 }

@@ -6,6 +6,7 @@ import (
 
 	"awe4lb/balancer"
 	"awe4lb/engine/loop"
+	"awe4lb/engine/proxyproto"
 	"awe4lb/tlsbridge"
 )
 
@@ -18,31 +19,34 @@ type shard struct {
 	buf    []byte // what is being relayed; holds nothing between events
 
 	// Owned by the shard's goroutine.
-	listeners  []*listener
-	paused     bool // listeners are off the loop for want of descriptors, memory or room
-	resume     loop.Timer
-	patience   time.Duration // how long the next pause lasts
-	starved    int           // sessions that wait for a descriptor for their backend
-	sessions   session       // head of the list of open sessions
-	open       int           // its length
-	free       *session      // recycled sessions
-	freeLen    int
-	pipes      pipes
-	splice     bool
-	peer       sockaddr        // scratch for accept
-	target     sockaddr        // scratch for connect
-	turn       int             // goes round the source addresses
-	flows      *flows          // nil until there is a UDP frontend
-	hello      tlsbridge.Hello // scratch
-	bridging   *bridging       // nil until there is TLS
-	origins    map[originKey]origin
-	lingering  lingerer // head of the list
-	lingers    int      // its length
-	maxLingers int      // the next one is closed at once
-	frontends  map[string]*FrontendStats
-	backends   map[*balancer.Backend]*BackendStats
-	pools      map[string]*PoolStats
-	stats      ShardStats
+	listeners   []*listener
+	paused      bool // listeners are off the loop for want of descriptors, memory or room
+	resume      loop.Timer
+	patience    time.Duration // how long the next pause lasts
+	starved     int           // sessions that wait for a descriptor for their backend
+	sessions    session       // head of the list of open sessions
+	open        int           // its length
+	free        *session      // recycled sessions
+	freeLen     int
+	preludes    *prelude // recycled
+	preludesLen int
+	proxied     proxyproto.Header // scratch
+	pipes       pipes
+	splice      bool
+	peer        sockaddr        // scratch for accept
+	target      sockaddr        // scratch for connect
+	turn        int             // goes round the source addresses
+	flows       *flows          // nil until there is a UDP frontend
+	hello       tlsbridge.Hello // scratch
+	bridging    *bridging       // nil until there is TLS
+	origins     map[originKey]origin
+	lingering   lingerer // head of the list
+	lingers     int      // its length
+	maxLingers  int      // the next one is closed at once
+	frontends   map[string]*FrontendStats
+	backends    map[*balancer.Backend]*BackendStats
+	pools       map[string]*PoolStats
+	stats       ShardStats
 
 	// Shared with the access log's goroutine by the ring's own rules; nil when there is no access log.
 	access *accessRing
@@ -116,7 +120,8 @@ func (sh *shard) refuse(l *listener, fd int, address netip.AddrPort, now int64, 
 func (sh *shard) log(s *session, reason Reason, duration int64) {
 	r := Record{Start: sh.loop.Time(s.started), Frontend: s.front.Name, Client: s.address,
 		Connect: s.connectedIn, Duration: duration, Attempts: s.attempts, Reason: reason,
-		C2B: s.backend.sent, B2C: s.client.sent, ServerName: s.name, TLSVersion: s.version, Detail: s.detail}
+		C2B: s.backend.sent, B2C: s.client.sent, ServerName: s.name, TLSVersion: s.version, Detail: s.detail,
+		Proxy: s.proxy, ID: s.id}
 	if s.pool != nil {
 		r.Pool = s.pool.Config.Name
 	}

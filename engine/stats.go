@@ -48,6 +48,8 @@ const (
 	BackendTruncated               // the backend's TLS stream ended without close_notify
 	ClientTLS                      // the client broke the TLS protocol, or sent an alert
 	BackendTLS                     // the backend broke the TLS protocol, or sent an alert
+	BadProxy                       // a PROXY header that breaks the rules, or none where one is required
+	ProxyUntrusted                 // the client is not one of the proxies that are trusted, and a header is required
 	NumReasons       = iota
 )
 
@@ -56,7 +58,7 @@ var reasonNames = [NumReasons]string{"client_eof", "backend_eof", "client_rst", 
 	"half_close_timeout", "max_lifetime", "limit", "no_resources", "drained", "killed", "unreplied", "evicted",
 	"max_requests", "max_responses", "backend_removed", "hello_timeout", "not_tls", "bad_hello", "unknown_name",
 	"handshake_limit", "handshake_timeout", "handshake_failed", "challenge", "connect_tls", "client_truncated",
-	"backend_truncated", "client_tls", "backend_tls"}
+	"backend_truncated", "client_tls", "backend_tls", "bad_proxy", "proxy_untrusted"}
 
 func (r Reason) String() string { return reasonNames[r] }
 

@@ -138,6 +138,12 @@ func sysConnect(fd int, sa *sockaddr) syscall.Errno {
 	return errno
 }
 
+// sysGetsockname is getsockname(2).
+func sysGetsockname(fd int, sa *sockaddr) syscall.Errno {
+	_, _, errno := syscall.RawSyscall(syscall.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa.raw)), uintptr(unsafe.Pointer(&sa.size)))
+	return errno
+}
+
 // sysBind is bind(2).
 func sysBind(fd int, sa *sockaddr) syscall.Errno {
 	_, _, errno := syscall.RawSyscall(syscall.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&sa.raw)), uintptr(sa.size))

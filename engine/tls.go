@@ -84,7 +84,7 @@ func (e *Engine) commitTLS(p *plan) {
 		}
 	}
 	for name := range e.gates {
-		if f := p.next.Frontend(name); f == nil || !greets(f) {
+		if f := p.next.Frontend(name); f == nil || !speaksFirst(f) {
 			delete(e.gates, name)
 		}
 	}
@@ -99,7 +99,7 @@ type gate struct {
 // gateOf returns the Gate of f, nil when it needs none. It stays the same as long as its limits do. The caller holds mu.
 func (e *Engine) gateOf(f *balancer.Frontend) *tlsbridge.Gate {
 	c := f.Config
-	if !greets(f) || c.MaxHandshakes == 0 && c.MaxHandshakesPerPrefix == 0 {
+	if !speaksFirst(f) || c.MaxHandshakes == 0 && c.MaxHandshakesPerPrefix == 0 {
 		return nil
 	}
 	g := e.gates[c.Name]

@@ -81,11 +81,11 @@ const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 //
 //	2026-11-22T12:00:00.123Z reason=idle_timeout frontend=dns client=127.0.0.1:51000 pool=dns backend=127.0.0.1:5301 attempts=1 connect=0.000214 duration=60.003 c2b=78 b2c=311 c2b_datagrams=2 b2c_datagrams=2
 //
-// Where there is one, sni= (the name in the ClientHello), tls= (the version, where TLS ended here) and error="…" (what TLS
+// Where there is one, via= (the proxy that told who the client is), id= (of the session, through all proxies), sni= (the name in the ClientHello), tls= (the version, where TLS ended here) and error="…" (what TLS
 // says of why it failed) follow.
 //
 // The time is that of the end. Durations are seconds; connect is "-" when no backend was connected, or answered a flow. Names come from the
-// configuration and addresses from the kernel; sni is a DNS name or it is not there; error, in which strangers may have a
+// configuration and addresses from the kernel; sni is a DNS name or what a trusted proxy calls one; error, in which strangers may have a
 // hand, is quoted, escaped and cut.
 func appendText(b []byte, r *engine.Record) []byte {
 	b = r.Start.Add(time.Duration(r.Duration)).AppendFormat(b, timeFormat)
@@ -104,6 +104,12 @@ func appendText(b []byte, r *engine.Record) []byte {
 	b = appendSeconds(append(b, " duration="...), r.Duration)
 	b = strconv.AppendUint(append(b, " c2b="...), r.C2B, 10)
 	b = strconv.AppendUint(append(b, " b2c="...), r.B2C, 10)
+	if r.Proxy.IsValid() {
+		b = r.Proxy.AppendTo(append(b, " via="...))
+	}
+	if r.ID != "" {
+		b = appendID(append(b, " id="...), r.ID)
+	}
 	if r.ServerName != "" {
 		b = append(append(b, " sni="...), r.ServerName...)
 	}
@@ -138,8 +144,14 @@ func appendJSON(b []byte, r *engine.Record) []byte {
 	b = appendSeconds(append(b, `,"duration":`...), r.Duration)
 	b = strconv.AppendUint(append(b, `,"c2b":`...), r.C2B, 10)
 	b = strconv.AppendUint(append(b, `,"b2c":`...), r.B2C, 10)
+	if r.Proxy.IsValid() {
+		b = append(r.Proxy.AppendTo(append(b, `,"via":"`...)), '"')
+	}
+	if r.ID != "" {
+		b = appendJSONString(append(b, `,"id":`...), r.ID)
+	}
 	if r.ServerName != "" {
-		b = strconv.AppendQuoteToASCII(append(b, `,"sni":`...), r.ServerName)
+		b = appendJSONString(append(b, `,"sni":`...), r.ServerName)
 	}
 	if r.TLSVersion != 0 {
 		b = append(append(append(b, `,"tls":"`...), tlsVersion(r.TLSVersion)...), '"')
@@ -165,6 +177,16 @@ func tlsVersion(v uint16) string {
 		return "1.2"
 	}
 	return "1.3"
+}
+
+// appendID adds an id: as it is where it can be taken for nothing else, and quoted otherwise.
+func appendID(b []byte, id string) []byte {
+	for i := range len(id) {
+		if c := id[i]; c <= ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return strconv.AppendQuoteToASCII(b, id)
+		}
+	}
+	return append(b, id...)
 }
 
 // cut keeps a text that a stranger may have had a hand in to a size.
