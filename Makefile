@@ -45,8 +45,8 @@ fuzz: ## fuzz everything that reads what strangers write, FUZZTIME (10s) each
 	    $(GO) test $$dir -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x; \
 	  done; done
 
-e2e: ## real software through the balancer: nginx, curl, wrk, redis, PostgreSQL, ssh, iperf3, bind9, sipp, QUIC
-	$(GO) test -tags e2e -count=1 -timeout 8m ./internal/e2e
+e2e: ## real software through the balancer, and a CA that issues: nginx, curl, wrk, redis, PostgreSQL, ssh, iperf3, bind9, sipp, QUIC
+	$(GO) test -tags e2e -count=1 -timeout 8m ./internal/e2e ./tlsbridge/acme
 
 deps: ## install what e2e and bench need (Debian packages, by apt-get as root)
 	./internal/e2e/deps.sh

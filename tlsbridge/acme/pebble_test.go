@@ -1,7 +1,8 @@
+//go:build e2e
+
 package acme
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,7 +10,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -255,26 +255,6 @@ func (s *site) newIssuer(t *testing.T) (*Issuer, *logged) {
 	return i, l
 }
 
-// logged is a log that can be read while it is written.
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *logged) count(text string) int { return strings.Count(l.String(), text) }
-
 // manage is Manage, which must not fail.
 func manage(t *testing.T, i *Issuer, settings config.ACME, names ...string) {
 	t.Helper()
@@ -328,8 +308,6 @@ func deactivate(t *testing.T, i *Issuer) {
 		t.Fatal(err)
 	}
 }
-
-func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // settings are good as far as one can tell without a CA.
 func settings(t *testing.T) config.ACME {
