@@ -143,7 +143,7 @@ func (x *side) broke(err error) {
 		if err == tlsbridge.ErrTruncated {
 			s.fault = ClientTruncated + Reason(x.kind)
 		}
-		s.own().detail = err.Error()
+		s.own().detail = detail(err)
 	}
 	if err != tlsbridge.ErrTruncated {
 		x.linger()

@@ -3,6 +3,7 @@ package engine
 import (
 	"crypto/tls"
 	"io"
+	"strings"
 	"syscall"
 	"time"
 
@@ -73,6 +74,9 @@ func (x *side) handshakeReady() {
 	x.feed()
 }
 
+// feedPiece is the most that a handshake is fed at once. Its Conn keeps what belongs to the stream until there is a backend.
+const feedPiece = 16 << 10
+
 // feed hands the handshake what has arrived.
 func (x *side) feed() {
 	if x.waiting {
@@ -85,7 +89,7 @@ func (x *side) feed() {
 	if !x.readable {
 		return
 	}
-	n, err := x.Pull(x.s.sh.buf)
+	n, err := x.Pull(x.s.sh.buf[:feedPiece])
 	switch {
 	case n > 0:
 		x.waiting = true
@@ -125,7 +129,7 @@ func (x *side) stepped() {
 func (x *side) handshakeFailed(err error) {
 	s := x.s
 	if err != nil {
-		s.own().detail = err.Error()
+		s.own().detail = detail(err)
 		if err == io.ErrUnexpectedEOF {
 			s.own().detail = "the connection was closed within the handshake"
 		}
@@ -146,6 +150,17 @@ func (x *side) handshakeFailed(err error) {
 	}
 	x.linger() // an alert may be on its way
 	s.end(HandshakeFailed)
+}
+
+// maxDetail is the most bytes that are kept of why TLS failed: certificates of strangers may be quoted in it.
+const maxDetail = 300
+
+func detail(err error) string {
+	text := err.Error()
+	if len(text) > maxDetail {
+		text = strings.Clone(text[:maxDetail])
+	}
+	return text
 }
 
 // backendTLSFailed is the complaint about a backend that TLS cannot be spoken to: docs/operations.md.
