@@ -15,6 +15,8 @@ import (
 
 	"awe4lb/config"
 	"awe4lb/internal/lbtest"
+
+	"golang.org/x/sys/unix"
 )
 
 // form is one way to handle TLS: at which ends it is spoken, and at which of them by us.
@@ -140,8 +142,21 @@ func (f form) end(c *tls.Conn) duplex {
 
 type withFIN struct{ *tls.Conn }
 
+// CloseWrite sends both in one segment: a peer that ends on close_notify could otherwise be done before FIN is here.
 func (c withFIN) CloseWrite() error {
-	return errors.Join(c.Conn.CloseWrite(), c.NetConn().(interface{ CloseWrite() error }).CloseWrite())
+	raw := c.NetConn().(interface {
+		syscall.Conn
+		CloseWrite() error
+	})
+	cork(raw)
+	return errors.Join(c.Conn.CloseWrite(), raw.CloseWrite())
+}
+
+// cork has c send nothing but full segments, until FIN.
+func cork(c syscall.Conn) {
+	if raw, err := c.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { sysSetInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, 1) })
+	}
 }
 
 // eachForm runs test for every form.

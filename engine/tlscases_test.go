@@ -13,8 +13,6 @@ import (
 	"awe4lb/config"
 	"awe4lb/engine/loop"
 	"awe4lb/internal/lbtest"
-
-	"golang.org/x/sys/unix"
 )
 
 // TestHelloFillsLimit: a ClientHello cut so finely that the limit falls into the header of a record. There is no room to
@@ -45,22 +43,13 @@ func TestHelloThenFIN(t *testing.T) {
 	r := newTLSRig(t, terminate, unreached(t), nil)
 	raw := r.dial()
 	_ = tls.Client(writer{raw, func(b []byte) (int, error) {
-		cork(t, raw) // so that FIN is in the same segment
+		cork(raw) // so that FIN is in the same segment
 		n, err := raw.Write(b)
 		_ = raw.CloseWrite()
 		return n, errors.Join(err, io.ErrClosedPipe)
 	}}, r.client).Handshake()
 	_, _ = io.Copy(io.Discard, raw)
 	r.wantEnds(HandshakeFailed)
-}
-
-// cork has c send nothing but full segments.
-func cork(t testing.TB, c *net.TCPConn) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = raw.Control(func(fd uintptr) { sysSetInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, 1) })
 }
 
 // TestChallengeAmongOthers: only a client that offers nothing but acme-tls/1 comes for a challenge.
