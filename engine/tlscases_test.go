@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -186,5 +187,72 @@ func TestClientResetsAfterRetry(t *testing.T) {
 	_ = c.Close()
 	if rec := r.wantEnds(ClientRST)[0]; rec.Detail != "" {
 		t.Errorf("the log says %q", rec.Detail)
+	}
+}
+
+// TestTLSKilled: a session can be ended whatever it waits for, and nothing of it is left.
+func TestTLSKilled(t *testing.T) {
+	const request = "\x00\x00\x00\x08\x04\xd2\x16\x2f"
+	hello := func(r *tlsRig, c *net.TCPConn) {
+		_ = tls.Client(writer{c, func(b []byte) (int, error) {
+			_, _ = c.Write(b)
+			return 0, io.ErrClosedPipe
+		}}, r.client).Handshake()
+	}
+	finish := func(r *tlsRig, c *net.TCPConn) {
+		if err := tls.Client(c, r.client).Handshake(); err != nil {
+			t.Error(err)
+		}
+	}
+	postgres := func(f *config.Frontend) { f.STARTTLS = "postgres" }
+	for name, c := range map[string]struct {
+		form form
+		edit func(*config.Frontend)
+		say  func(*tlsRig, *net.TCPConn)
+		want state
+	}{
+		"greeting":                     {terminate, nil, func(_ *tlsRig, c *net.TCPConn) { say(t, c, "\x16\x03\x01\x01") }, greeting},
+		"handshaking with the client":  {terminate, nil, hello, handshakingClient},
+		"handshaking with the backend": {reencrypt, nil, finish, handshakingBackend},
+		"originating":                  {originate, nil, func(*tlsRig, *net.TCPConn) {}, handshakingBackend},
+		"asking":                       {originate, postgres, func(_ *tlsRig, c *net.TCPConn) { say(t, c, startup) }, asking},
+		"asking, passed through": {passthrough, postgres, func(r *tlsRig, c *net.TCPConn) {
+			say(t, c, request)
+			hear(t, c, "S")
+			hello(r, c)
+		}, asking},
+		"open": {terminate, nil, finish, open},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newTLSRigFor(t, c.form, lbtest.NewCA(t), []string{lbtest.Silent(t)}, func(cfg *config.Config) {
+				cfg.Frontends[0].MaxHandshakes = 10
+				if c.edit != nil {
+					c.edit(cfg.Frontends[0])
+				}
+			})
+			c.say(r, r.dial())
+			lbtest.Eventually(t, "the session waits", func() (waits bool) {
+				for _, sh := range r.e.shards {
+					sh.loop.Call(func() { waits = waits || sh.open == 1 && sh.sessions.next.state == c.want })
+				}
+				return waits
+			})
+			gone, cancel := context.WithCancel(context.Background())
+			cancel()
+			if n := r.e.Drain(gone, func() Reason { return Killed }); n != 1 {
+				t.Errorf("%d were cut", n)
+			}
+			r.wantEnds(Killed)
+			lbtest.Eventually(t, "no handshake is left", func() bool {
+				w := r.e.workers.Load()
+				return w == nil || w.Stats().Live+w.Stats().Queued == 0
+			})
+			if g := r.e.gates["f"]; g != nil && g.Stats().Inside != 0 {
+				t.Errorf("%d clients still count as half-open", g.Stats().Inside)
+			}
+			if n := r.d.Snapshot().Pool("p").Members[0].Backend.Active(); n != 0 {
+				t.Errorf("%d sessions still count on the backend", n)
+			}
+		})
 	}
 }
