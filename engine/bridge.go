@@ -148,6 +148,9 @@ func (x *side) broke(err error) {
 	if err != tlsbridge.ErrTruncated {
 		x.linger()
 	}
+	if x.fd >= 0 && !x.local {
+		sysReset(int(x.fd)) // to x, too, a FIN would look like the end of what it was sent
+	}
 	x.failed = true
 	x.dropBacklog()
 	x.ended()

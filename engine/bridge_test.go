@@ -230,7 +230,7 @@ func TestTLSHalfClose(t *testing.T) {
 	})
 }
 
-// TestTLSTruncated: a stream that ends without close_notify is a cut, and the other end hears a reset, not an end.
+// TestTLSTruncated: a stream that ends without close_notify is a cut, and both ends hear a reset, not an end.
 func TestTLSTruncated(t *testing.T) {
 	eachForm(t, func(t *testing.T, f form) {
 		if f.passthrough {
@@ -248,6 +248,9 @@ func TestTLSTruncated(t *testing.T) {
 			if err := <-heard; !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("the backend heard %v", err)
 			}
+			if _, err := io.ReadAll(raw); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the client heard %v", err)
+			}
 			r.wantEnds(ClientTruncated)
 		}
 		if f.originate {
@@ -255,7 +258,9 @@ func TestTLSTruncated(t *testing.T) {
 				hear(t, c, "?")
 				say(t, c, "half an ans")
 				_ = raw.CloseWrite()
-				_, _ = io.Copy(io.Discard, raw)
+				if _, err := io.Copy(io.Discard, raw); !errors.Is(err, syscall.ECONNRESET) {
+					t.Errorf("the backend heard %v", err)
+				}
 			}, nil)
 			_, c := r.connect()
 			say(t, c, "?")
