@@ -449,6 +449,10 @@ func TestPostgres(t *testing.T) {
 				_ = tc.CloseWrite()
 				hearEnd(t, tc, "")
 			}
+			if f.passthrough { // a backend that answers close_notify at once may be done before the client's FIN comes
+				r.wantEndsOneOf(ClientEOF, BackendEOF)
+				return
+			}
 			r.wantEnds(ClientEOF, ClientEOF)
 		})
 	}
