@@ -3,16 +3,19 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
 
+	"awe4lb/bench/certs"
 	"awe4lb/bench/load"
 	"awe4lb/bench/runner"
 	"awe4lb/bench/sys"
@@ -27,6 +30,7 @@ bench load: offer load to a proxy and measure what comes back.
   connections   short connections, --conns at a time: connect, one request, response, close
   bulk          --conns streams of bytes, --up, --down or both
   idle          open --conns connections, one request each, then hold them for --hold
+  half-open     --conns clients that send a ClientHello, hear the answer, and stay silent for --hold; with --tls
   stall         download --bytes over each of --conns streams, but read nothing for --hold
   udp           datagrams of --conns clients (an address of 127.64.0.0/10 and a port each), answered by the UDP echo
 
@@ -40,6 +44,9 @@ Short connections, and the CPU of a PID: bench load connections --to 127.0.0.1:8
 UDP, 256 round trips under way:          bench load udp --to 127.0.0.1:8082 --conns 10000 --size 64 --window 256
 UDP, 200,000 datagrams a second:         bench load udp --to 127.0.0.1:8082 --conns 100 --rate 200000
 UDP, trains of 16 of the same client:    bench load udp --to 127.0.0.1:8082 --conns 4 --size 1200 --train 16
+Full TLS handshakes, one request each:   bench load connections --to 127.0.0.1:8443 --conns 32 --tls 1.3
+The same, sessions resumed:              bench load connections --to 127.0.0.1:8443 --conns 32 --tls 1.3 --resume
+   Key exchange is X25519 and the suite AES-128-GCM, whatever the server likes better.
 Both directions, every byte compared:    bench load bulk --to 127.0.0.1:8081 --conns 8 --up --down --verify
 `
 
@@ -65,6 +72,9 @@ func runLoad(ctx context.Context, args []string) error {
 	fs.BoolVar(&cfg.Down, "down", false, "bulk: the backend sends")
 	fs.BoolVar(&cfg.Verify, "verify", false, "bulk, stall: compare every byte at both ends")
 	bytes := fs.String("bytes", "", "bulk, stall: `SIZE` per stream and direction, such as 200MB or 1GiB")
+	version := fs.String("tls", "", "speak TLS of `VERSION` 1.2 or 1.3; requests, connections, bulk, idle, half-open")
+	certificate := fs.String("certificate", "", "with --tls: PEM `FILE` of the one certificate that the server must show; without it, any will do")
+	resume := fs.Bool("resume", false, "with --tls: connections that resume the session of one before them")
 	fs.IntVar(&cfg.DatagramBytes, "size", 64, "udp: `BYTES` of a datagram")
 	fs.IntVar(&cfg.Window, "window", 256, "udp: datagrams out at a time; closed loop")
 	fs.IntVar(&cfg.Train, "train", 1, "udp: datagrams of one client that leave at once (UDP_SEGMENT)")
@@ -99,6 +109,17 @@ func runLoad(ctx context.Context, args []string) error {
 		}
 		cfg.Bytes = n
 	}
+	if *version == "" && (*resume || *certificate != "") {
+		return usagef("--resume and --certificate are about TLS: want --tls 1.2 or --tls 1.3 too")
+	}
+	if *version != "" {
+		t, err := tlsOf(*version, *certificate)
+		if err != nil {
+			return usageError{err.Error()}
+		}
+		t.Resume, cfg.TLS = *resume, t
+		debug.SetGCPercent(400) // a handshake leaves 70 kB behind
+	}
 	if *gate {
 		cfg.Gate = stdioGate(os.Stdin, os.Stdout)
 	}
@@ -121,6 +142,30 @@ func runLoad(ctx context.Context, args []string) error {
 		return errors.New("the run failed: " + result.ErrorText())
 	}
 	return nil
+}
+
+// tlsOf returns what the flags say about TLS.
+func tlsOf(version, certificate string) (*load.TLS, error) {
+	t := &load.TLS{}
+	switch version {
+	case "1.2":
+		t.Version = tls.VersionTLS12
+	case "1.3":
+		t.Version = tls.VersionTLS13
+	default:
+		return nil, fmt.Errorf("TLS %q: want 1.2 or 1.3", version)
+	}
+	if certificate == "" {
+		return t, nil
+	}
+	text, err := os.ReadFile(certificate)
+	if err != nil {
+		return nil, err
+	}
+	if t.Certificate, err = certs.Leaf(text); err != nil {
+		return nil, fmt.Errorf("%s: %w", certificate, err)
+	}
+	return t, nil
 }
 
 // stdioGate speaks with whoever holds the other ends: a word out, any line in.

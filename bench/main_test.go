@@ -54,6 +54,8 @@ func TestUsageErrorsTeach(t *testing.T) {
 		"want at least one of":            {"backend"},
 		"want LISTEN=BACKEND":             {"naive"},
 		"want a number of bytes":          {"load", "stall", "--to", "127.0.0.1:1", "--bytes", "many"},
+		`TLS "1.1": want`:                 {"load", "connections", "--to", "127.0.0.1:1", "--tls", "1.1"},
+		"are about TLS":                   {"load", "connections", "--to", "127.0.0.1:1", "--resume"},
 		`want NAME=PID`:                   {"load", "idle", "--to", "127.0.0.1:1", "--watch", "x"},
 		`"x": want NAME=BINARY`:           {"run", "--also", "x"},
 		"See: go run ./bench load --help": {"load", "requests"},

@@ -200,7 +200,7 @@ func (m *bulk) read(s *stream) {
 			m.end(s)
 			return
 		}
-		m.take(s, m.l.buf[:n])
+		s.take(m.l.buf[:n], m.cfg.Verify)
 		m.moved(s)
 		if m.l.r.measuring.Load() {
 			m.l.bytesDown += int64(n)
@@ -212,13 +212,13 @@ func (m *bulk) read(s *stream) {
 }
 
 // take compares b with the pattern, except for the stream's last bytes so far, which are kept: they may be the trailer.
-func (m *bulk) take(s *stream, b []byte) {
+func (s *stream) take(b []byte, verify bool) {
 	first := s.received - uint64(s.tailLen) // offset of the first byte that is not compared yet
 	s.received += uint64(len(b))
 	keep := min(len(b)+s.tailLen, len(s.tail))
 	old := s.tailLen + len(b) - keep // bytes that are surely pattern: of the tail first, then of b
 	fromTail := min(old, s.tailLen)
-	if m.cfg.Verify {
+	if verify {
 		if !wire.Matches(s.tail[:fromTail], first) || !wire.Matches(b[:old-fromTail], first+uint64(fromTail)) {
 			s.bad++
 		}
@@ -229,20 +229,28 @@ func (m *bulk) take(s *stream, b []byte) {
 
 // end checks the account of a stream whose end has come.
 func (m *bulk) end(s *stream) {
+	if kind := s.verdict(m.cfg); kind != "" {
+		m.fail(s, kind)
+		return
+	}
+	m.close(s)
+}
+
+// verdict names what is wrong with a stream whose end has come, "" when all is well.
+func (s *stream) verdict(cfg *Config) string {
 	trailer, err := wire.ParseTrailer(s.tail[:s.tailLen])
 	got := s.received - uint64(s.tailLen)
 	switch {
 	case err != nil:
-		m.fail(s, fmt.Sprintf("%s: the stream ended without the backend's account, %d bytes down, %d up", ErrShort, s.received, s.sent))
+		return fmt.Sprintf("%s: the stream ended without the backend's account, %d bytes down, %d up", ErrShort, s.received, s.sent)
 	case s.bad > 0 || trailer.Mismatches > 0:
-		m.fail(s, ErrMismatch)
+		return ErrMismatch
 	case trailer.Sent != got, trailer.Received != s.sent:
-		m.fail(s, fmt.Sprintf("%s: up %d sent, %d arrived; down %d sent, %d arrived", ErrAccount, s.sent, trailer.Received, trailer.Sent, got))
-	case m.cfg.Bytes > 0 && m.cfg.Down && got != m.cfg.Bytes:
-		m.fail(s, ErrShort)
-	default:
-		m.close(s)
+		return fmt.Sprintf("%s: up %d sent, %d arrived; down %d sent, %d arrived", ErrAccount, s.sent, trailer.Received, trailer.Sent, got)
+	case cfg.Bytes > 0 && cfg.Down && got != cfg.Bytes:
+		return ErrShort
 	}
+	return ""
 }
 
 func (m *bulk) moved(s *stream) { s.progress = m.l.r.now() }

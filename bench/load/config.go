@@ -17,13 +17,14 @@ const (
 	Requests    Mode = "requests"    // keep-alive requests over a fixed set of connections
 	Connections Mode = "connections" // short connections: connect, one request, response, close
 	Bulk        Mode = "bulk"        // streams of bytes, up, down or both at once
+	HalfOpen    Mode = "half-open"   // TLS: clients that have sent their ClientHello, heard the answer, and stay silent
 	Idle        Mode = "idle"        // connections that have had one request and then stay silent
 	Stall       Mode = "stall"       // downloads whose client reads nothing until released, then everything
 	UDP         Mode = "udp"         // datagrams of many clients, each answered by the UDP echo
 )
 
 // Modes lists all of them, in the order help shows them.
-var Modes = []Mode{Requests, Connections, Bulk, Idle, Stall, UDP}
+var Modes = []Mode{Requests, Connections, Bulk, Idle, Stall, HalfOpen, UDP}
 
 // Config is one run of the generator. Fields that do not belong to the mode are ignored.
 type Config struct {
@@ -49,6 +50,9 @@ type Config struct {
 	Up, Down bool   // bulk: directions
 	Bytes    uint64 // bulk, stall: per stream and direction, then stop; 0 = by Duration (bulk only)
 	Verify   bool   // bulk, stall: compare every byte at both ends
+
+	// TLS, if set, is spoken to the target (requests, connections, bulk, idle, half-open).
+	TLS *TLS
 
 	DatagramBytes int  // udp: payload, 0 = 64
 	Window        int  // udp, closed loop: datagrams out at a time over all loops, 0 = 256
@@ -128,7 +132,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		if err := cfg.datagramDefaults(); err != nil {
 			return cfg, err
 		}
-	case Idle:
+	case Idle, HalfOpen:
 		cfg.Rate, cfg.Count = 0, 0
 	case Stall:
 		cfg.Up, cfg.Down, cfg.Rate = false, true, 0
@@ -141,8 +145,25 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.Count > 0 || cfg.Bytes > 0 {
 		cfg.Warmup = 0
 	}
-	return cfg, nil
+	return cfg, cfg.checkTLS()
 }
+
+func (cfg *Config) checkTLS() error {
+	switch {
+	case cfg.TLS == nil && cfg.Mode == HalfOpen:
+		return errors.New("half-open is about TLS: want a version of it")
+	case cfg.TLS != nil && (cfg.Mode == UDP || cfg.Mode == Stall):
+		return fmt.Errorf("mode %s has no TLS", cfg.Mode)
+	case cfg.TLS != nil && cfg.ClientCloses:
+		return errors.New("over TLS the backend closes first")
+	case cfg.TLS != nil && cfg.TLS.Resume && cfg.Mode != Connections:
+		return errors.New("only mode connections resumes sessions")
+	}
+	return nil
+}
+
+// silent says whether all the run does is to hold connections.
+func (cfg *Config) silent() bool { return cfg.Mode == Idle || cfg.Mode == HalfOpen }
 
 // datagramDefaults completes what belongs to UDP.
 func (cfg *Config) datagramDefaults() error {

@@ -2,6 +2,9 @@
 // bottleneck itself. One or a few epoll loops own all connections; there is no goroutine per connection, nothing is
 // allocated while it runs, and one clock reading is made per request.
 //
+// Over TLS, keep-alive requests have the same loops; handshakes and bulk have a goroutine per connection, since crypto/tls
+// wants to block there.
+//
 // It does not start or know the proxy; it can only watch the CPU of processes it is told of. Every byte of every
 // response is compared with the one that package wire says must come, and a run with a single error is a failed run.
 //
@@ -49,7 +52,7 @@ type run struct {
 	cfg    Config
 	target sys.Addr
 	epoch  time.Time // all times inside are nanoseconds since this
-	loops  []*loop
+	parts  []part
 
 	runNumber uint32 // UDP: see wire.Datagram
 
@@ -79,16 +82,16 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	}
 	r := &run{cfg: cfg, target: target, epoch: time.Now(), runNumber: newRunNumber(), errors: map[string]int64{}}
 	for i := range cfg.Threads {
-		l, err := newLoop(r, i)
+		p, err := newPart(r, i)
 		if err != nil {
 			r.abandon()
 			return nil, err
 		}
-		r.loops = append(r.loops, l)
+		r.parts = append(r.parts, p)
 	}
 	var ended sync.WaitGroup
-	for _, l := range r.loops {
-		ended.Go(l.run)
+	for _, p := range r.parts {
+		ended.Go(p.run)
 	}
 	w := newWindow(cfg.Watch)
 	err = r.conduct(ctx, w)
@@ -103,13 +106,13 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 // conduct leads the loops through the phases.
 func (r *run) conduct(ctx context.Context, w *window) error {
 	cfg := &r.cfg
-	if err := r.await(ctx, "connections to open", func(l *loop) chan struct{} { return l.ready }, time.Hour); err != nil {
+	if err := r.await(ctx, "connections to open", func(f *figures) chan struct{} { return f.ready }, time.Hour); err != nil {
 		return err
 	}
 	if r.failed() {
 		return nil // what cannot even connect is not worth loading
 	}
-	if cfg.Mode == Idle {
+	if cfg.silent() {
 		return r.holdIdle(ctx, w)
 	}
 	if err := r.holdReady(ctx); err != nil {
@@ -141,7 +144,7 @@ func (r *run) conduct(ctx context.Context, w *window) error {
 	if cfg.counted() {
 		limit = time.Hour
 	}
-	if err := r.await(ctx, "answers to the last requests", func(l *loop) chan struct{} { return l.done }, limit); err != nil {
+	if err := r.await(ctx, "answers to the last requests", func(f *figures) chan struct{} { return f.done }, limit); err != nil {
 		return err
 	}
 	if cfg.counted() {
@@ -178,13 +181,13 @@ func (r *run) holdIdle(ctx context.Context, w *window) error {
 	return err
 }
 
-// await waits until every loop has closed the channel that which picks.
-func (r *run) await(ctx context.Context, what string, which func(*loop) chan struct{}, limit time.Duration) error {
+// await waits until every part has closed the channel that which picks.
+func (r *run) await(ctx context.Context, what string, which func(*figures) chan struct{}, limit time.Duration) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
-	for _, l := range r.loops {
+	for _, p := range r.parts {
 		select {
-		case <-which(l):
+		case <-which(p.measured()):
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timer.C:
@@ -206,7 +209,8 @@ func (r *run) result(w *window) (*Result, error) {
 			out.Lag = new(hist.Histogram)
 		}
 	}
-	for _, l := range r.loops {
+	for _, p := range r.parts {
+		l := p.measured()
 		out.Units += l.units
 		out.BytesUp += l.bytesUp
 		out.BytesDown += l.bytesDown
@@ -240,9 +244,8 @@ func (r *run) failed() bool {
 func (r *run) now() int64 { return int64(time.Since(r.epoch)) }
 
 func (r *run) abandon() {
-	for _, l := range r.loops {
-		l.mode.closeAll()
-		l.ep.Close()
+	for _, p := range r.parts {
+		p.abandon()
 	}
 }
 

@@ -380,10 +380,10 @@ func TestTakeFindsTheTrailerHoweverTheStreamIsCut(t *testing.T) {
 		size := rnd.IntN(2000)
 		trailer := wire.Trailer{Sent: uint64(size)}.Append(nil)
 		all := append(bytes.Clone(wire.Pattern(0, size)), trailer...)
-		m, s := &bulk{cfg: &Config{Verify: true}}, &stream{}
+		s := &stream{}
 		for len(all) > 0 {
 			n := min(1+rnd.IntN(1+rnd.IntN(400)), len(all))
-			m.take(s, all[:n])
+			s.take(all[:n], true)
 			all = all[n:]
 		}
 		if s.bad != 0 || !bytes.Equal(s.tail[:s.tailLen], trailer) || s.received != uint64(size+len(trailer)) {
@@ -398,6 +398,10 @@ func TestConfigErrorsTeach(t *testing.T) {
 		"direction":  {Mode: Bulk, Target: "127.0.0.1:1", Duration: 1},
 		"IPv4":       {Mode: Idle, Target: "localhost:80"},
 		"mode":       {Mode: "fast", Target: "127.0.0.1:1"},
+		"version":    {Mode: HalfOpen, Target: "127.0.0.1:1"},
+		"no TLS":     {Mode: Stall, Target: "127.0.0.1:1", Bytes: 1, TLS: &TLS{}},
+		"resumes":    {Mode: Idle, Target: "127.0.0.1:1", TLS: &TLS{Resume: true}},
+		"backend":    {Mode: Connections, Target: "127.0.0.1:1", Count: 1, ClientCloses: true, TLS: &TLS{}},
 		"exclude":    {Mode: Requests, Target: "127.0.0.1:1", Count: 1, Rate: 1},
 		"bytes per":  {Mode: Stall, Target: "127.0.0.1:1"},
 		"response":   {Mode: Idle, Target: "127.0.0.1:1", ResponseBytes: -1},

@@ -30,6 +30,45 @@ type mode interface {
 	closeAll()                            // the end: close every socket
 }
 
+// part is a share of the generator that follows the run's phases by itself: a loop, or the goroutines of a secureClients.
+type part interface {
+	run()               // returns after phaseStop
+	measured() *figures // complete when run has returned
+	abandon()           // instead of run
+}
+
+// figures are what a part has measured within the window, and how it reports back.
+type figures struct {
+	ready chan struct{} // closed when everything is connected
+	done  chan struct{} // closed when nothing is in flight any more
+
+	units     int64
+	bytesUp   int64
+	bytesDown int64
+	latency   *hist.Histogram
+	lag       *hist.Histogram
+	datagrams Datagrams
+}
+
+func newFigures() figures {
+	return figures{ready: make(chan struct{}), done: make(chan struct{}), latency: new(hist.Histogram), lag: new(hist.Histogram)}
+}
+
+func (f *figures) measured() *figures { return f }
+
+// newPart returns the part of that number, 0..Threads-1.
+func newPart(r *run, index int) (part, error) {
+	if r.cfg.TLS != nil {
+		switch r.cfg.Mode {
+		case Connections:
+			return newHandshakes(r, index)
+		case Bulk:
+			return newSecureBulk(r, index)
+		}
+	}
+	return newLoop(r, index)
+}
+
 // loop is one event loop: an epoll instance, the connections of its mode, and what it measured. Owned by its goroutine;
 // others read the figures after it has ended.
 type loop struct {
@@ -40,16 +79,8 @@ type loop struct {
 	mode   mode
 	buf    []byte
 	events []sys.Event
-	ready  chan struct{} // closed when the mode is ready
-	done   chan struct{} // closed when the mode is done
 
-	// Figures of the window.
-	units     int64
-	bytesUp   int64
-	bytesDown int64
-	latency   *hist.Histogram
-	lag       *hist.Histogram
-	datagrams Datagrams
+	figures
 }
 
 func newLoop(r *run, index int) (*loop, error) {
@@ -58,12 +89,15 @@ func newLoop(r *run, index int) (*loop, error) {
 		return nil, err
 	}
 	l := &loop{r: r, index: index, ep: ep,
-		buf: make([]byte, readBytes), events: make([]sys.Event, eventBatch),
-		ready: make(chan struct{}), done: make(chan struct{}),
-		latency: new(hist.Histogram), lag: new(hist.Histogram)}
+		buf: make([]byte, readBytes), events: make([]sys.Event, eventBatch), figures: newFigures()}
 	switch r.cfg.Mode {
-	case Requests, Idle:
-		l.mode = newRequests(l)
+	case Requests, Idle, HalfOpen:
+		m, err := newRequests(l)
+		if err != nil {
+			ep.Close()
+			return nil, err
+		}
+		l.mode = m
 	case Connections:
 		l.mode = newConnections(l)
 	case UDP:
@@ -114,11 +148,18 @@ func (l *loop) run() {
 	}
 }
 
+func (l *loop) abandon() {
+	l.mode.closeAll()
+	l.ep.Close()
+}
+
 // share returns this loop's part of a total that is dealt out evenly.
-func (l *loop) share(total int64) int64 {
-	n := int64(l.r.cfg.Threads)
+func (l *loop) share(total int64) int64 { return l.r.share(l.index, total) }
+
+func (r *run) share(index int, total int64) int64 {
+	n := int64(r.cfg.Threads)
 	part := total / n
-	if int64(l.index) < total%n {
+	if int64(index) < total%n {
 		part++
 	}
 	return part

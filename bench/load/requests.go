@@ -11,7 +11,8 @@ import (
 
 // requests keeps C connections open and sends one request after the other over each. Every connection is proved by one
 // request while the set is opened, so that the proxy has its backend connection before anything is measured. Idle is
-// this mode without a run phase.
+// this mode without a run phase, and so is HalfOpen, whose only request is a ClientHello and whose response is whatever a
+// server says to that. Over TLS the handshake is made at once when a connection is open, and the loop waits for it.
 //
 //	closed --dial--> connecting --> waiting (first request) --> idle <--> waiting --> closed (any error)
 //
@@ -23,9 +24,10 @@ type requests struct {
 	conns    []reqConn
 	request  []byte
 	response []byte
-	quota    int64   // Count: how many this loop may issue; 0 = no limit
-	period   float64 // open loop: nanoseconds between intended sends; 0 = closed loop
-	offset   float64 // of this loop's schedule against t0
+	security *security // nil without TLS
+	quota    int64     // Count: how many this loop may issue; 0 = no limit
+	period   float64   // open loop: nanoseconds between intended sends; 0 = closed loop
+	offset   float64   // of this loop's schedule against t0
 
 	opened    int   // connections dialled so far
 	opening   int   // not yet proved
@@ -52,6 +54,7 @@ const (
 
 type reqConn struct {
 	fd     int
+	secure *secureSocket // nil without TLS
 	gen    int32
 	state  reqState
 	proof  bool  // the request in flight is the first, unmeasured one
@@ -63,7 +66,7 @@ type reqConn struct {
 	serial int64 // open loop: the schedule's number of the first of them, or of the next
 }
 
-func newRequests(l *loop) *requests {
+func newRequests(l *loop) (*requests, error) {
 	cfg := &l.r.cfg
 	m := &requests{l: l,
 		conns:    make([]reqConn, l.share(int64(cfg.Conns))),
@@ -75,7 +78,15 @@ func newRequests(l *loop) *requests {
 		m.period = 1e9 * float64(cfg.Threads) / cfg.Rate
 		m.offset = m.period * float64(l.index) / float64(cfg.Threads)
 	}
-	return m
+	if cfg.TLS == nil {
+		return m, nil
+	}
+	var err error
+	m.security = newSecurity(cfg.TLS)
+	if cfg.Mode == HalfOpen {
+		m.request, err = m.security.clientHello()
+	}
+	return m, err
 }
 
 func (m *requests) enter(p phase) {
@@ -149,6 +160,13 @@ func (m *requests) event(slot int, gen int32, ev uint32) {
 		}
 		sys.SetNoDelay(c.fd)
 		c.proof = true
+		if m.security != nil && m.l.r.cfg.Mode != HalfOpen {
+			var err error
+			if c.secure, err = m.security.handshake(c.fd, m.l.r.cfg.Timeout); err != nil {
+				m.drop(c, err.Error())
+				return
+			}
+		}
 		m.send(c, slot, m.l.r.now())
 		return
 	}
@@ -174,7 +192,7 @@ func (m *requests) send(c *reqConn, slot int, start int64) {
 // push writes what is left of the request.
 func (m *requests) push(c *reqConn) {
 	for c.out < len(m.request) {
-		n, errno := sys.Send(c.fd, m.request[c.out:])
+		n, errno := c.write(m.request[c.out:])
 		if errno == syscall.EAGAIN {
 			return
 		}
@@ -190,7 +208,7 @@ func (m *requests) push(c *reqConn) {
 func (m *requests) read(c *reqConn, slot int, hup bool) {
 	gen := c.gen
 	for {
-		n, errno := sys.Read(c.fd, m.l.buf)
+		n, errno := c.read(m.l.buf)
 		switch {
 		case errno == syscall.EAGAIN:
 			return
@@ -203,6 +221,15 @@ func (m *requests) read(c *reqConn, slot int, hup bool) {
 		case n == 0:
 			m.drop(c, ErrIdleEnd)
 			return
+		case m.l.r.cfg.Mode == HalfOpen:
+			if c.state == reqWaiting {
+				if m.l.buf[0] != recordHandshake {
+					m.drop(c, ErrMismatch)
+					return
+				}
+				m.complete(c, slot)
+			}
+			continue
 		case c.state != reqWaiting || c.got+n > len(m.response):
 			m.drop(c, ErrExtra)
 			return
@@ -213,10 +240,28 @@ func (m *requests) read(c *reqConn, slot int, hup bool) {
 		if c.got += n; c.got == len(m.response) {
 			m.complete(c, slot)
 		}
-		if n < len(m.l.buf) && !hup || c.state == reqClosed || c.gen != gen {
+		drained := n < len(m.l.buf)
+		if c.secure != nil { // a record was read, and others may be there: with the whole response nothing else is due
+			drained = c.got == len(m.response)
+		}
+		if drained && !hup || c.state == reqClosed || c.gen != gen {
 			return
 		}
 	}
+}
+
+func (c *reqConn) write(b []byte) (int, syscall.Errno) {
+	if c.secure != nil {
+		return c.secure.write(b)
+	}
+	return sys.Send(c.fd, b)
+}
+
+func (c *reqConn) read(b []byte) (int, syscall.Errno) {
+	if c.secure != nil {
+		return c.secure.read(b)
+	}
+	return sys.Read(c.fd, b)
 }
 
 // complete ends a request and begins the connection's next one, if it is due.
@@ -302,7 +347,7 @@ func (m *requests) findTimeouts(now int64) {
 }
 
 func (m *requests) wait(now int64) time.Duration {
-	if m.l.r.cfg.Mode == Idle && m.ready() {
+	if m.l.r.cfg.silent() && m.ready() {
 		return idlePoll
 	}
 	if m.period > 0 && m.started {
@@ -328,7 +373,7 @@ func (m *requests) close(c *reqConn) {
 	m.backlog -= c.due
 	c.due, c.proof = 0, false
 	sys.Close(c.fd)
-	c.state = reqClosed
+	c.state, c.secure = reqClosed, nil
 	c.gen++
 	m.live--
 	if m.l.r.phase.Load() == phaseConnect {

@@ -84,6 +84,9 @@ const (
 	ErrIO       = "read or write"     // any other errno, appended
 	ErrAccount  = "account differs"   // bulk: the backend counted other numbers than the client
 
+	ErrHandshake  = "TLS handshake"        // the reason is appended
+	ErrNegotiated = "negotiated otherwise" // TLS: version, suite, key exchange, certificate or resumption are not those agreed
+
 	ErrCrossed   = "answer to another client"    // udp: the worst a proxy can do
 	ErrElsewhere = "answer from another address" // udp: not the one the client had asked
 	ErrDuplicate = "duplicate answer"            // udp
@@ -160,8 +163,8 @@ func (r *Result) Print(w io.Writer) {
 			float64(r.BytesUp)/1e9, float64(r.BytesDown)/1e9, r.Seconds, r.GBps(), r.Connections)
 	case UDP:
 		r.printDatagrams(w)
-	case Idle:
-		fmt.Fprintf(w, "idle: %d connections held\n", r.Connections)
+	case Idle, HalfOpen:
+		fmt.Fprintf(w, "%s: %d connections held\n", r.Mode, r.Connections)
 	case Stall:
 		fmt.Fprintf(w, "stall: %d streams held, then %.3f GB read in %.2f s\n", r.Connections, float64(r.BytesDown)/1e9, r.Seconds)
 	}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/netip"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -181,4 +182,20 @@ func SocketError(fd int) syscall.Errno {
 		return errno
 	}
 	return syscall.Errno(v)
+}
+
+// Poll waits until fd has one of events (In, Out), an error or an end, and says whether that came within limit.
+func Poll(fd int, events uint32, limit time.Duration) bool {
+	p := struct {
+		fd      int32
+		events  int16
+		revents int16
+	}{fd: int32(fd), events: int16(events)} // the bits are those of epoll
+	ts := syscall.NsecToTimespec(int64(max(limit, 0)))
+	for {
+		n, _, errno := syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+		if errno != syscall.EINTR { // the rare case waits anew
+			return errno == 0 && n > 0
+		}
+	}
 }
