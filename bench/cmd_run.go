@@ -14,8 +14,8 @@ import (
 const runHelp = `
 bench run: measure awe4lb beside haproxy, nginx and a naive Go proxy, and write the results.
 
-  go run ./bench run            everything, TCP and UDP, about 13 minutes, into bench/results/<date>-<commit>.md
-  go run ./bench run --quick    a first look in under 2 minutes, into bench/results/quick (not kept by git)
+  go run ./bench run            everything, TCP, UDP and TLS, about 18 minutes, into bench/results/<date>-<commit>.md
+  go run ./bench run --quick    a first look in under 3 minutes, into bench/results/quick (not kept by git)
 
 Each round runs every scenario for a second or two against every system in turn. What counts is the CPU of the
 proxy per unit of work as a ratio to haproxy (UDP: nginx) in the same round; see bench/README.md. The machine should be quiet:
@@ -23,7 +23,7 @@ the report says when it was not. haproxy, nginx and strace must be installed (--
 Exit code 1 when anything failed under awe4lb; what fails under a rival is in the report and no error.
 
 Only what you work on:       go run ./bench run --quick --scenarios keep64,short64 --systems awe4lb,haproxy
-All of one protocol:         go run ./bench run --scenarios udp
+All of one protocol:         go run ./bench run --scenarios tls
 Two builds of awe4lb:        go run ./bench run --quick --also before=/tmp/awe4lb-before
 More rivals, if you have:    go run ./bench run --gobetween ~/go/bin/gobetween --gost ~/go/bin/gost
 `
@@ -40,7 +40,7 @@ func runRun(ctx context.Context, args []string) error {
 	fs.DurationVar(&o.Warmup, "warmup", 0, "`time` before it (250ms, quick 100ms)")
 	fs.Float64Var(&o.Rate, "rate", 10000, "requests per second of the open loop over TCP")
 	fs.IntVar(&o.Workers, "workers", 0, "threads, processes or shards of each proxy (2, or 1 on one core)")
-	fs.IntVar(&o.IdleConns, "idle-conns", 0, "idle connections, and UDP flows, for memory (9000, quick 2000)")
+	fs.IntVar(&o.IdleConns, "idle-conns", 0, "idle connections, and UDP flows, for memory (9000, quick 2000); four ninths of it over TLS")
 	fs.IntVar(&o.Traced, "traced", 0, "requests counted under strace (10000, quick 5000); a fifth of it short connections")
 	fs.StringVar(&o.Subject, "subject", "awe4lb", "the `SYSTEM` the bars are about")
 	fs.StringVar(&o.Awe4lb, "awe4lb", "", "a `BINARY` to use instead of building the checkout")

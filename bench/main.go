@@ -85,7 +85,7 @@ func usage(w io.Writer) {
 	}
 	fmt.Fprint(w, `
 Each command teaches itself: go run ./bench <command> --help
-The whole comparison in under two minutes: go run ./bench run --quick
+The whole comparison in under three minutes: go run ./bench run --quick
 `)
 }
 

@@ -172,6 +172,48 @@ func TestUDPFromEndToEnd(t *testing.T) {
 	}
 }
 
+func TestTLSFromEndToEnd(t *testing.T) {
+	systems, runs := "", 0
+	for name, n := range map[string]int{"nginx": 5, "haproxy": 5} {
+		if _, err := exec.LookPath("/usr/sbin/" + name); err == nil {
+			systems, runs = systems+","+name, runs+n
+		}
+	}
+	if systems == "" {
+		t.Skip("neither haproxy nor nginx is installed")
+	}
+	dir := t.TempDir()
+	subject, _, _ := strings.Cut(systems[1:], ",")
+	cmd := bench(t, "run", "--quick", "--systems", systems[1:], "--subject", subject, "--rounds", "1", "--window", "100ms", "--warmup", "20ms", "--idle-conns", "200", "--out", dir,
+		"--scenarios", "tls-full,tls-resumed,tls12-resumed,tls-down8,tls-flood,tls-verify,tls-memory,tls-half-open")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	raws, _ := filepath.Glob(filepath.Join(dir, "*.json"))
+	if len(raws) != 1 {
+		t.Fatalf("raw numbers %v; want one\n%s", raws, out)
+	}
+	text, _ := os.ReadFile(raws[0])
+	var r report.Results
+	if err := json.Unmarshal(text, &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Runs) != runs || len(r.Verified) != runs/5 || len(r.Memory) != 2*runs/5 || len(r.Failures) != 0 {
+		t.Errorf("%d runs, %d verified, %d memories, failures %v; want %d runs", len(r.Runs), len(r.Verified), len(r.Memory), r.Failures, runs)
+	}
+	for _, run := range r.Runs {
+		if run.Rate <= 0 || run.CPU <= 0 || run.Errors != "" || (run.Flood > 0) != (run.Scenario == report.TLSFlood) {
+			t.Errorf("%+v", run)
+		}
+	}
+	for _, m := range r.Memory {
+		if m.PerConnection() <= 0 || m.Connections != 88 {
+			t.Errorf("%+v", m)
+		}
+	}
+}
+
 func TestSoakFromEndToEnd(t *testing.T) {
 	dir := t.TempDir()
 	out, err := bench(t, "soak", "--system", "naive", "--duration", "1s", "--phase", "100ms", "--out", dir).CombinedOutput()

@@ -45,6 +45,11 @@ func newSecurity(t *TLS) *security {
 		InsecureSkipVerify: true, // check compares the whole certificate; that its owner has signed is verified anyway
 		ClientSessionCache: &s.ticket,
 	}
+	if t.Version == tls.VersionTLS12 {
+		// There, the list says also which certificates will do: OpenSSL shows no P-256 one to a client without P-256. X25519 is
+		// what the server must choose, see check.
+		s.config.CurvePreferences = append(s.config.CurvePreferences, tls.CurveP256)
+	}
 	s.ticket.keep = t.Resume
 	return s
 }

@@ -31,6 +31,16 @@ const (
 	UDPOpen100  = "udp-open100"
 	UDPOver1    = "udp-over1"
 	UDPOver100  = "udp-over100"
+
+	TLSFull      = "tls-full"
+	TLS12Full    = "tls12-full"
+	TLSRSA       = "tls-rsa"
+	TLSResumed   = "tls-resumed"
+	TLS12Resumed = "tls12-resumed"
+	TLSKeep64    = "tls-keep64"
+	TLSUp8       = "tls-up8"
+	TLSDown8     = "tls-down8"
+	TLSFlood     = "tls-flood"
 )
 
 // noisySpread: when the quartiles of the rounds' ratios are further apart than this, a figure is called noisy.
@@ -87,16 +97,26 @@ func (b Bar) Verdict(o Outcome) string {
 // not count the other's as not measured.
 func (r *Results) bars() []Bar {
 	var out []Bar
-	udp, tcp := len(r.Flows) > 0, len(r.Memory)+len(r.Stalls)+len(r.Syscalls)+len(r.Verified) > 0
+	udp, tcp, tls := len(r.Flows) > 0, len(r.Stalls)+len(r.Syscalls) > 0, false
+	for _, m := range r.Memory {
+		tcp, tls = tcp || m.Kind == "", tls || m.Kind != ""
+	}
+	for _, v := range r.Verified {
+		tcp, tls = tcp || v.Over == "", tls || v.Over != ""
+	}
 	for _, s := range r.Scenarios {
 		udp = udp || s.Unit == PerRoundTrip
-		tcp = tcp || s.Unit != PerRoundTrip
+		tls = tls || s.TLS
+		tcp = tcp || s.Unit != PerRoundTrip && !s.TLS
 	}
 	if tcp {
 		out = tcpBars()
 	}
 	if udp {
 		out = append(out, udpBars()...)
+	}
+	if tls {
+		out = append(out, r.tlsBars()...)
 	}
 	return out
 }
@@ -122,7 +142,7 @@ func tcpBars() []Bar {
 		Bar{"p99, 64 connections, open loop, vs haproxy", 1.0, 0.8, false, "", paired(Open64, Reference, P99, false)},
 		Bar{"p99, 64 connections, closed loop, vs haproxy", 1.0, 0.8, false, "", paired(Keep64, Reference, P99, false)},
 		Bar{"user memory per idle proxied connection", 1.0, 0.5, false, "kB", func(r *Results) Outcome {
-			m, ok := r.memoryOf(r.Subject)
+			m, ok := r.memoryOf("", r.Subject)
 			return once(m.PerConnection()/1000, ok)
 		}},
 		// "One buffer or pipe per direction": the largest buffer configured is 256 KiB; a little for the session itself.
@@ -137,12 +157,17 @@ func tcpBars() []Bar {
 
 // paired measures the ratio of the subject to a rival, round by round.
 func paired(scenario, rival string, m Metric, higher bool) func(r *Results) Outcome {
+	return func(r *Results) Outcome { return pairedWith(r.Subject, scenario, rival, m, higher)(r) }
+}
+
+// pairedWith is paired for another system than the subject.
+func pairedWith(system, scenario, rival string, m Metric, higher bool) func(r *Results) Outcome {
 	best := stats.Min
 	if higher {
 		best = stats.Max
 	}
 	return func(r *Results) Outcome {
-		ratio := r.Ratio(scenario, r.Subject, rival, m, best)
+		ratio := r.Ratio(scenario, system, rival, m, best)
 		if ratio.Rounds == 0 {
 			return Outcome{}
 		}

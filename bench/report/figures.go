@@ -24,7 +24,10 @@ func (r *Results) Figures() []Figure {
 	var out []Figure
 	add := func(name, title, svg string) { out = append(out, Figure{name, title, svg}) }
 	counts := func(units ...Unit) func(Scenario) bool {
-		return func(s Scenario) bool { return slices.Contains(units, s.Unit) }
+		return func(s Scenario) bool { return slices.Contains(units, s.Unit) && !s.TLS }
+	}
+	secure := func(units ...Unit) func(Scenario) bool {
+		return func(s Scenario) bool { return slices.Contains(units, s.Unit) && s.TLS }
 	}
 	if b, ok := r.cpuBars("Proxy CPU per request and per connection", Reference, counts(PerRequest, PerConnection)); ok {
 		add("cpu-requests.svg", b.Title, b.SVG())
@@ -35,8 +38,22 @@ func (r *Results) Figures() []Figure {
 	if l, ok := r.latencyCurves("Latency at a fixed rate", Open64, fmt.Sprintf("64 connections, %s requests/s", thousands(r.Settings.OpenLoopRate))); ok {
 		add("latency.svg", l.Title, l.SVG())
 	}
-	if b, ok := r.memoryBars(); ok {
+	idle := memoryFigure{"", "idle connections"}
+	if b, ok := r.memoryBars("User memory per idle connection", "proxied connections that have had one request; less is better; without the kernel's socket buffers", idle); ok {
 		add("memory.svg", b.Title, b.SVG())
+	}
+	if b, ok := r.cpuBars("Proxy CPU per TLS handshake", Reference, secure(PerHandshake)); ok {
+		add("tls-handshakes.svg", b.Title, b.SVG())
+	}
+	if b, ok := r.cpuBars("Proxy CPU per TLS request and per gigabyte", Reference, secure(PerRequest, PerGB)); ok {
+		add("tls-cpu.svg", b.Title, b.SVG())
+	}
+	if l, ok := r.latencyCurves("Latency while RSA handshakes arrive", TLSFlood, fmt.Sprintf("16 TLS connections, %s requests/s", thousands(r.offered(TLSFlood)))); ok {
+		add("tls-latency.svg", l.Title, l.SVG())
+	}
+	if b, ok := r.memoryBars("User memory per TLS connection", "less is better; without the kernel's socket buffers",
+		memoryFigure{MemoryTLS, "idle connections"}, memoryFigure{MemoryHalfOpen, "half-open handshakes"}); ok {
+		add("tls-memory.svg", b.Title, b.SVG())
 	}
 	if b, ok := r.cpuBars("Proxy CPU per UDP round trip", UDPReference, counts(PerRoundTrip)); ok {
 		add("udp-cpu.svg", b.Title, b.SVG())
@@ -83,6 +100,9 @@ func (r *Results) cpuBars(title, reference string, include func(Scenario) bool) 
 		note := s.Note
 		if s.Offered > 0 {
 			note = thousands(s.Offered) + " datagrams/s offered"
+			if s.TLS {
+				note = thousands(s.Offered) + " requests/s offered"
+			}
 		} else if s.Open {
 			note = thousands(r.Settings.OpenLoopRate) + " requests/s offered"
 		}
@@ -121,17 +141,33 @@ func (r *Results) latencyCurves(title, scenario, load string) (plot.Percentiles,
 	return p, len(p.Lines) > 0
 }
 
-func (r *Results) memoryBars() (plot.Bars, bool) {
-	b := plot.Bars{Title: "User memory per idle connection", Sub: "proxied connections that have had one request; less is better; without the kernel's socket buffers",
-		Axis: "kB (1000 bytes) per connection", Series: r.series()}
-	g := plot.Group{Label: "idle connections", Note: "growth of the process tree's PSS"}
-	for _, s := range r.Measured() {
-		if m, ok := r.memoryOf(s.Name); ok {
-			g.Bars = append(g.Bars, plot.Bar{Series: s.Name, Value: m.PerConnection() / 1000, Text: "kB"})
+// memoryFigure is one kind of Memory.
+type memoryFigure struct{ kind, label string }
+
+func (r *Results) memoryBars(title, sub string, figures ...memoryFigure) (plot.Bars, bool) {
+	b := plot.Bars{Title: title, Sub: sub, Axis: "kB (1000 bytes) per connection", Series: r.series()}
+	for _, figure := range figures {
+		g := plot.Group{Label: figure.label, Note: "growth of the process tree's PSS"}
+		for _, s := range r.Measured() {
+			if m, ok := r.memoryOf(figure.kind, s.Name); ok {
+				g.Bars = append(g.Bars, plot.Bar{Series: s.Name, Value: m.PerConnection() / 1000, Text: "kB"})
+			}
+		}
+		if len(g.Bars) > 0 {
+			b.Groups = append(b.Groups, g)
 		}
 	}
-	b.Groups = append(b.Groups, g)
-	return b, len(g.Bars) > 0
+	return b, len(b.Groups) > 0
+}
+
+// offered returns the rate of an open scenario.
+func (r *Results) offered(scenario string) float64 {
+	for _, s := range r.Scenarios {
+		if s.Key == scenario && s.Offered > 0 {
+			return s.Offered
+		}
+	}
+	return r.Settings.OpenLoopRate
 }
 
 // goodputBars shows what still comes back when more is offered than can be done.

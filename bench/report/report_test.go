@@ -34,26 +34,32 @@ func example() *Results {
 			{Key: Up1, Title: "1 stream up", Note: "bulk", Unit: PerGB},
 			{Key: UDP100, Title: "UDP, 100 clients, 64 bytes", Note: "closed loop", Unit: PerRoundTrip},
 			{Key: UDPOpen100, Title: "UDP, fixed rate, 100 clients", Note: "open loop", Unit: PerRoundTrip, Open: true, Offered: 20000},
-			{Key: UDPOver1, Title: "UDP, overload, 1 client", Note: "open loop", Unit: PerRoundTrip, Open: true, Offered: 200000}},
+			{Key: UDPOver1, Title: "UDP, overload, 1 client", Note: "open loop", Unit: PerRoundTrip, Open: true, Offered: 200000},
+			{Key: TLSFull, Title: "TLS 1.3, full handshakes, ECDSA P-256", Note: "32 at a time", Unit: PerHandshake, TLS: true},
+			{Key: TLSDown8, Title: "TLS, 8 streams down", Note: "as fast as it goes", Unit: PerGB, TLS: true},
+			{Key: TLSFlood, Title: "TLS, 16 connections while 300 RSA handshakes a second arrive", Note: "requests, open loop", Unit: PerRequest, Open: true, Offered: 800, TLS: true}},
 		Flows: []Flows{{System: "awe4lb", Flows: 9000, TimeoutSeconds: 6, Create: 51, Before: 10e6, After: 14.4e6, IdleCPU: 0.0004, Expire: 4.2, Overdue: 0.9},
 			{System: "awe4lb", Flows: 9000, TimeoutSeconds: 6, Create: 55, Before: 10e6, After: 14.9e6, IdleCPU: -1, Expire: 5.4, Overdue: 0.8},
 			{System: "naive", Flows: 9000, TimeoutSeconds: 6, Errors: "3 x timeout"},
 			{System: "udp-nginx", Flows: 9000, TimeoutSeconds: 6, Create: 70, Loss: 0.01, Before: 24e6, After: 110e6, IdleCPU: 0, Expire: 19, Overdue: 0.05}},
 		Memory: []Memory{{System: "awe4lb", Connections: 9000, Before: 10e6, After: 14e6}, {System: "haproxy", Connections: 9000, Before: 7e6, After: 36.7e6, IdleCPU: 0.01},
-			{System: "naive", Connections: 3000, Errors: "3 x timeout"}},
+			{System: "naive", Connections: 3000, Errors: "3 x timeout"},
+			{System: "awe4lb", Kind: MemoryTLS, Connections: 4000, Before: 13e6, After: 43e6}, {System: "haproxy", Kind: MemoryTLS, Connections: 4000, Before: 20e6, After: 100e6},
+			{System: "awe4lb", Kind: MemoryHalfOpen, Connections: 4000, Before: 13e6, After: 133e6}, {System: "haproxy", Kind: MemoryHalfOpen, Connections: 4000, Before: 20e6, After: 196e6}},
 		Stalls: []Stall{{System: "awe4lb", Streams: 8, Each: 200e6, Before: 10e6, After: 10.4e6, Sockets: 60e6, Absorbed: 64e6},
 			{System: "haproxy", Streams: 8, Each: 200e6, Before: 7e6, After: 7.1e6, Sockets: 60e6, Absorbed: 58e6, Errors: "1 x short"}},
 		Syscalls: []SyscallCount{{System: "awe4lb", Unit: PerRequest, Units: 1000, Calls: proc.Syscalls{"read": 2000, "sendto": 2000, "epoll_wait": 310, "nanosleep": 40}},
 			{System: "haproxy", Unit: PerRequest, Units: 1000, Calls: proc.Syscalls{"recvfrom": 2000, "sendto": 2000, "epoll_wait": 60, "clock_gettime": 130}},
 			{System: "haproxy", Unit: PerConnection, Units: 1000, Errors: "1 x reset"}},
-		Verified: []Verified{{System: "awe4lb", Bytes: 512e6}, {System: "naive", Bytes: 1e6, Errors: "1 x mismatch"}},
+		Verified: []Verified{{System: "awe4lb", Bytes: 512e6}, {System: "naive", Bytes: 1e6, Errors: "1 x mismatch"}, {System: "haproxy", Over: "TLS", Bytes: 134e6}},
 		Failures: []Failure{{"naive", "round 2 of 3, keep-alive, 64 connections, naive: 3 x reset"}},
 	}
 	cost := map[string]float64{"awe4lb": 11, "haproxy": 13, "naive": 18}
 	r.addUDPRuns()
+	r.addTLSRuns()
 	for round := 1; round <= 3; round++ {
 		for _, s := range r.Scenarios {
-			if s.Unit == PerRoundTrip {
+			if s.Unit == PerRoundTrip || s.TLS {
 				continue
 			}
 			for _, system := range []string{"awe4lb", "haproxy", "naive"} {
@@ -118,6 +124,33 @@ func (r *Results) addUDPRuns() {
 			h.Record(time.Duration(cost[system]*20*(1+math.Pow(float64(i)/10000, 5))) * time.Microsecond)
 		}
 		r.Latencies = append(r.Latencies, Latency{UDPOpen100, system, h})
+	}
+}
+
+// addTLSRuns lets the flood be lost as configured by default, and won with threads that give way.
+func (r *Results) addTLSRuns() {
+	r.Systems = append(r.Systems, System{Name: niceName, Version: "0.1", Note: "engine.tls_nice = 19"})
+	cost := map[string]float64{"awe4lb": 440, "haproxy": 650, niceName: 900}
+	for round := 1; round <= 3; round++ {
+		for _, s := range r.Scenarios {
+			for _, system := range []string{"awe4lb", "haproxy", niceName} {
+				if !s.TLS || system == niceName && s.Key != TLSFlood {
+					continue
+				}
+				run := Run{Round: round, Scenario: s.Key, System: system, Rate: 1e6 / cost[system], Units: 1000, CPU: cost[system] + float64(round), P50: 500, P99: 9000}
+				if s.Key == TLSFlood {
+					run.P99, run.Rate, run.Flood = map[string]float64{"awe4lb": 18000, "haproxy": 9000, niceName: 3000}[system], 800, 300
+				}
+				r.Runs = append(r.Runs, run)
+			}
+		}
+	}
+	for system, scale := range map[string]float64{"awe4lb": 900, "haproxy": 400, niceName: 200} {
+		h := new(hist.Histogram)
+		for i := range 5000 {
+			h.Record(time.Duration(scale*(1+math.Pow(float64(i)/2500, 4))) * time.Microsecond)
+		}
+		r.Latencies = append(r.Latencies, Latency{TLSFlood, system, h})
 	}
 }
 
@@ -206,7 +239,7 @@ func TestFailedRunsDoNotCount(t *testing.T) {
 	if ratio := r.Ratio(Keep64, "naive", "haproxy", CPU, stats.Min); ratio.Rounds != 2 {
 		t.Errorf("ratio over %d rounds, want 2", ratio.Rounds)
 	}
-	if m, ok := r.memoryOf("naive"); ok {
+	if m, ok := r.memoryOf("", "naive"); ok {
 		t.Errorf("a failed memory measurement counts: %+v", m)
 	}
 }
@@ -261,21 +294,35 @@ func TestThousands(t *testing.T) {
 }
 
 func TestBarsAreThoseOfWhatWasMeasured(t *testing.T) {
-	count := func(r *Results) (tcp, udp int) {
-		for _, b := range r.bars() {
-			if strings.HasPrefix(b.Figure, "UDP ") {
-				udp++
-			} else {
-				tcp++
-			}
+	for name, c := range map[string]struct {
+		r     *Results
+		n     int
+		first string
+	}{
+		"UDP alone":            {&Results{Flows: []Flows{{}}}, 9, "UDP "},
+		"TCP alone":            {&Results{Scenarios: []Scenario{{Unit: PerGB}}}, 24, "CPU per keep-alive"},
+		"TCP, bytes compared":  {&Results{Verified: []Verified{{}}}, 24, "CPU per keep-alive"},
+		"TLS alone":            {&Results{Scenarios: []Scenario{{Unit: PerGB, TLS: true}}}, 13, "TLS "},
+		"TLS, its memory":      {&Results{Memory: []Memory{{Kind: MemoryHalfOpen}}}, 13, "TLS "},
+		"TLS, bytes compared":  {&Results{Verified: []Verified{{Over: "TLS"}}}, 13, "TLS "},
+		"all, and the flood":   {example(), 24 + 9 + 14, "CPU per keep-alive"},
+		"nothing was measured": {&Results{}, 0, ""},
+	} {
+		bars := c.r.bars()
+		if len(bars) != c.n || c.n > 0 && !strings.HasPrefix(bars[0].Figure, c.first) {
+			t.Errorf("%s: %d bars, want %d that begin with %q", name, len(bars), c.n, c.first)
 		}
-		return tcp, udp
 	}
-	if tcp, udp := count(&Results{Flows: []Flows{{}}}); tcp != 0 || udp != 9 {
-		t.Errorf("UDP alone: %d bars of TCP, %d of UDP", tcp, udp)
+	want := map[string]string{"p99, 16 connections, while RSA handshakes arrive, vs haproxy": "missed", "the same with engine.tls_nice = 19 (the default is 0)": "met, stretch too",
+		"user memory per idle TLS connection, vs haproxy": "met", "user memory per half-open handshake, vs haproxy": "missed"}
+	for _, b := range example().tlsBars() {
+		if verdict, ok := want[b.Figure]; ok && b.Verdict(b.measure(example())) != verdict {
+			t.Errorf("%s: got %q, want %q", b.Figure, b.Verdict(b.measure(example())), verdict)
+		}
+		delete(want, b.Figure)
 	}
-	if tcp, udp := count(&Results{Scenarios: []Scenario{{Unit: PerGB}}}); tcp != 24 || udp != 0 {
-		t.Errorf("TCP alone: %d bars of TCP, %d of UDP", tcp, udp)
+	if len(want) > 0 {
+		t.Errorf("no bars %v", want)
 	}
 	f, ok := example().flowsOf("awe4lb")
 	if !ok || math.Abs(f.Expire-4.8) > 1e-9 || f.IdleCPU != 0.0004 || f.Create != 53 {

@@ -86,6 +86,7 @@ const (
 	PerConnection Unit = "connection"
 	PerGB         Unit = "GB"
 	PerRoundTrip  Unit = "round trip" // UDP: a datagram and its answer
+	PerHandshake  Unit = "handshake"  // TLS: with its connection and one request
 )
 
 // Scenario is one kind of load, run once per round and system.
@@ -94,6 +95,7 @@ type Scenario struct {
 	Title string `json:"title"`
 	Note  string `json:"note"`
 	Unit  Unit   `json:"unit"`
+	TLS   bool   `json:"tls,omitempty"`  // clients speak TLS
 	Open  bool   `json:"open,omitempty"` // open loop: the rate is given, only latency and CPU are measured
 
 	Offered float64 `json:"offered,omitempty"` // per second, when it is not Settings.OpenLoopRate
@@ -121,6 +123,7 @@ type Run struct {
 	Sent       float64 `json:"sent,omitempty"`   // UDP: datagrams sent per second
 	Loss       float64 `json:"loss,omitempty"`   // UDP: share of them that had no answer
 	Moved      int64   `json:"moved,omitempty"`  // UDP: flows that were made anew under way
+	Flood      float64 `json:"flood,omitempty"`  // TLS: handshakes per second that were made meanwhile
 	Errors     string  `json:"errors,omitempty"` // not empty: the run failed, its figures do not count
 }
 
@@ -152,12 +155,19 @@ type Latency struct {
 // Memory is user memory (PSS of the process tree) before and with idle connections. Bytes.
 type Memory struct {
 	System      string  `json:"system"`
+	Kind        string  `json:"kind,omitempty"` // of connections: "" = idle TCP, or one of those below
 	Connections int     `json:"connections"`
 	Before      int64   `json:"before"`
 	After       int64   `json:"after"`
 	IdleCPU     float64 `json:"idle_cpu"` // cores used while the connections did nothing
 	Errors      string  `json:"errors,omitempty"`
 }
+
+// Kinds of Memory.
+const (
+	MemoryTLS      = "tls"       // idle over TLS
+	MemoryHalfOpen = "half-open" // TLS: the ClientHello is answered, and the client stays silent
+)
 
 // PerConnection returns bytes of user memory per idle proxied connection.
 func (m Memory) PerConnection() float64 { return float64(m.After-m.Before) / float64(m.Connections) }
@@ -196,6 +206,7 @@ func (s SyscallCount) PerUnit() (calls, clock, monitor float64) {
 // Verified is one byte-by-byte check of bulk streams in both directions.
 type Verified struct {
 	System string `json:"system"`
+	Over   string `json:"over,omitempty"` // "TLS", or "" for plain TCP
 	Bytes  int64  `json:"bytes"`
 	Errors string `json:"errors,omitempty"`
 }
@@ -213,6 +224,7 @@ var (
 	Switch Metric = func(r Run) float64 { return r.Switches }
 	Sent   Metric = func(r Run) float64 { return r.Sent }
 	Loss   Metric = func(r Run) float64 { return r.Loss }
+	Flood  Metric = func(r Run) float64 { return r.Flood }
 )
 
 // Measured returns the systems that took part, in order.
@@ -270,11 +282,11 @@ func (r *Results) Noise(scenario string) (foreign, steal float64) {
 	return stats.Median(f), stats.Median(s)
 }
 
-// memoryOf returns the median run of a system's memory measurements that did not fail.
-func (r *Results) memoryOf(system string) (Memory, bool) {
+// memoryOf returns the median run of a system's memory measurements of a kind that did not fail.
+func (r *Results) memoryOf(kind, system string) (Memory, bool) {
 	var all []Memory
 	for _, m := range r.Memory {
-		if m.System == system && m.Errors == "" {
+		if m.System == system && m.Kind == kind && m.Errors == "" {
 			all = append(all, m)
 		}
 	}

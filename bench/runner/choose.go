@@ -11,23 +11,22 @@ import (
 )
 
 // SystemNames lists the systems that need no binary to be named.
-var SystemNames = []string{"awe4lb", "haproxy", "haproxy-splice", "nginx", "naive", "direct"}
+var SystemNames = []string{"awe4lb", "awe4lb-nice", "haproxy", "haproxy-splice", "nginx", "naive", "direct"}
 
 // findSystems decides who takes part: it builds awe4lb, finds the rivals, and offers to install what is missing. awe4lb
-// that does not build is skipped, aloud; a missing rival is an error, since a race without rivals tells nothing. tcp and
-// udp say what will be measured: who does neither is not looked for.
-func (e *env) findSystems(ctx context.Context, tcp, udp bool) error {
+// that does not build is skipped, aloud; a missing rival is an error, since a race without rivals tells nothing. wanted
+// is what will be measured: who does nothing of it is not looked for.
+func (e *env) findSystems(ctx context.Context, wanted ...family) error {
 	o := &e.o
+	// of returns those of the families a program can do that are wanted.
+	of := func(can ...family) []family {
+		return slices.DeleteFunc(can, func(f family) bool { return !slices.Contains(wanted, f) })
+	}
 	want := func(name string) bool {
-		switch name {
-		case "haproxy", "haproxy-splice", "naive", "gost":
-			if !tcp {
-				return false
-			}
-		case "direct":
-			if !udp {
-				return false
-			}
+		can := map[string][]family{"haproxy": {overTCP, overTLS}, "haproxy-splice": {overTCP}, "naive": {overTCP}, "gost": {overTCP},
+			"gobetween": {overTCP, overUDP}, "direct": {overUDP}, "awe4lb-nice": {overTLS}}[name]
+		if can != nil && len(of(can...)) == 0 {
+			return false
 		}
 		return o.Systems == nil || slices.Contains(o.Systems, name)
 	}
@@ -42,21 +41,21 @@ func (e *env) findSystems(ctx context.Context, tcp, udp bool) error {
 		return err
 	}
 	if want("awe4lb") {
-		e.addAwe4lb(ctx, tcp, udp)
+		e.addAwe4lb(ctx, of(overTCP, overUDP, overTLS), want("awe4lb-nice"))
 	}
 	for _, a := range o.Also {
 		if want(a[0]) {
-			e.add(System{Name: a[0], Kind: "awe4lb", Binary: a[1], Version: versionOf(a[1], "version"), Note: "another build of awe4lb", TCP: tcp, UDP: udp, FDsPerConn: 2})
+			e.add(System{Name: a[0], Kind: "awe4lb", Binary: a[1], Version: versionOf(a[1], "version"), Note: "another build of awe4lb", For: of(overTCP, overUDP, overTLS), FDsPerConn: 2})
 		}
 	}
 	if path := findBinary("haproxy"); path != "" {
 		version := versionOf(path, "-v")
 		note := fmt.Sprintf("mode tcp, nbthread %d", o.Workers)
 		if want("haproxy") {
-			e.add(System{Name: "haproxy", Kind: "haproxy", Binary: path, Version: version, Note: note, TCP: true, FDsPerConn: 2})
+			e.add(System{Name: "haproxy", Kind: "haproxy", Binary: path, Version: version, Note: note, For: of(overTCP, overTLS), FDsPerConn: 2})
 		}
 		if want("haproxy-splice") {
-			e.add(System{Name: "haproxy-splice", Kind: "haproxy-splice", Binary: path, Version: version, Note: note + ", option splice-request and splice-response; bulk only", TCP: true, FDsPerConn: 2, BulkOnly: true})
+			e.add(System{Name: "haproxy-splice", Kind: "haproxy-splice", Binary: path, Version: version, Note: note + ", option splice-request and splice-response; bulk only", For: of(overTCP), FDsPerConn: 2, BulkOnly: true})
 		}
 	}
 	if want("nginx") {
@@ -67,7 +66,7 @@ func (e *env) findSystems(ctx context.Context, tcp, udp bool) error {
 		}
 		e.modules = modules
 		e.add(System{Name: "nginx", Kind: "nginx", Binary: path, Version: versionOf(path, "-v"),
-			Note: fmt.Sprintf("stream, %d workers, reuseport, proxy_half_close on; proxy_responses unset", o.Workers), TCP: tcp, UDP: udp, FDsPerConn: 2})
+			Note: fmt.Sprintf("stream, %d workers, reuseport, proxy_half_close on; proxy_responses unset", o.Workers), For: of(overTCP, overUDP, overTLS), FDsPerConn: 2})
 	}
 	if want("naive") {
 		path, err := e.selfCopy()
@@ -75,16 +74,16 @@ func (e *env) findSystems(ctx context.Context, tcp, udp bool) error {
 			return err
 		}
 		e.add(System{Name: "naive", Kind: "naive", Binary: path, Version: goVersion(),
-			Note: fmt.Sprintf("bench/backend/naive.go: two goroutines and io.Copy (which splices) per connection, GOMAXPROCS %d", o.Workers), TCP: true, FDsPerConn: 6})
+			Note: fmt.Sprintf("bench/backend/naive.go: two goroutines and io.Copy (which splices) per connection, GOMAXPROCS %d", o.Workers), For: of(overTCP), FDsPerConn: 6})
 	}
 	if o.Gobetween != "" && want("gobetween") {
-		e.add(System{Name: "gobetween", Kind: "gobetween", Binary: o.Gobetween, Version: versionOf(o.Gobetween, "--version"), Note: fmt.Sprintf("GOMAXPROCS %d", o.Workers), TCP: tcp, UDP: udp, FDsPerConn: 6})
+		e.add(System{Name: "gobetween", Kind: "gobetween", Binary: o.Gobetween, Version: versionOf(o.Gobetween, "--version"), Note: fmt.Sprintf("GOMAXPROCS %d", o.Workers), For: of(overTCP, overUDP), FDsPerConn: 6})
 	}
 	if o.Gost != "" && want("gost") {
-		e.add(System{Name: "gost", Kind: "gost", Binary: o.Gost, Version: versionOf(o.Gost, "-V"), Note: fmt.Sprintf("tcp forward, GOMAXPROCS %d", o.Workers), TCP: true, FDsPerConn: 6})
+		e.add(System{Name: "gost", Kind: "gost", Binary: o.Gost, Version: versionOf(o.Gost, "-V"), Note: fmt.Sprintf("tcp forward, GOMAXPROCS %d", o.Workers), For: of(overTCP), FDsPerConn: 6})
 	}
 	if want("direct") {
-		e.add(System{Name: "direct", Kind: kindDirect, Version: goVersion(), Note: "no proxy: the generator speaks with the echo", UDP: true})
+		e.add(System{Name: "direct", Kind: kindDirect, Version: goVersion(), Note: "no proxy: the generator speaks with the echo", For: of(overUDP)})
 	}
 	if len(e.systems) == 0 {
 		return errors.New("no system is left to measure")
@@ -97,9 +96,10 @@ func (e *env) add(s System) {
 	e.res.Systems = append(e.res.Systems, report.System{Name: s.Name, Version: s.Version, Note: s.Note})
 }
 
-// addAwe4lb builds the checkout, or takes the binary that was named.
-func (e *env) addAwe4lb(ctx context.Context, tcp, udp bool) {
-	s := System{Name: "awe4lb", Kind: "awe4lb", Binary: e.o.Awe4lb, TCP: tcp, UDP: udp, FDsPerConn: 2, Note: fmt.Sprintf("%d shards", e.o.Workers)}
+// addAwe4lb builds the checkout, or takes the binary that was named. nice adds it a second time, with threads that give
+// way to other traffic.
+func (e *env) addAwe4lb(ctx context.Context, families []family, nice bool) {
+	s := System{Name: "awe4lb", Kind: "awe4lb", Binary: e.o.Awe4lb, For: families, FDsPerConn: 2, Note: fmt.Sprintf("%d shards", e.o.Workers)}
 	var err error
 	if s.Binary == "" {
 		e.o.Progress.Say("building awe4lb: CGO_ENABLED=0 go build -trimpath -ldflags \"-s -w\"")
@@ -112,6 +112,11 @@ func (e *env) addAwe4lb(ctx context.Context, tcp, udp bool) {
 	}
 	s.Version = versionOf(s.Binary, "version")
 	e.add(s)
+	if nice {
+		s.Name, s.For, s.FloodOnly, s.TLSNice = "awe4lb-nice", []family{overTLS}, true, 19
+		s.Note += ", engine.tls_nice = 19 (0 is the default); in the flood of handshakes only"
+		e.add(s)
+	}
 }
 
 // checkTools finds out whether something must be installed before anything is started.

@@ -3,6 +3,7 @@ package runner
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -87,7 +88,8 @@ func readResult(q *Process, g *gates) (*load.Result, error) {
 }
 
 // httpClient is used for the few questions asked beside the load: never kept alive, never slow.
-var httpClient = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+var httpClient = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{
+	DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} // the generator looks at certificates
 
 // counters asks the backends what they have done.
 func (e *env) counters() (backend.Counters, error) {
@@ -100,11 +102,11 @@ func (e *env) counters() (backend.Counters, error) {
 	return c, json.NewDecoder(resp.Body).Decode(&c)
 }
 
-// awaitReady waits until address answers a request through the proxy, or the process has ended.
-func awaitReady(ctx context.Context, q *Process, address string) error {
+// awaitReady waits until url answers a request through the proxy, or the process has ended.
+func awaitReady(ctx context.Context, q *Process, url string) error {
 	deadline := time.Now().Add(15 * time.Second)
 	for {
-		resp, err := httpClient.Get("http://" + address + "/")
+		resp, err := httpClient.Get(url + "/")
 		if err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
@@ -118,7 +120,7 @@ func awaitReady(ctx context.Context, q *Process, address string) error {
 		case q.Ended():
 			return fmt.Errorf("%s ended at once (%v); it said: %s", q.Name, q.err, q.Output())
 		case time.Now().After(deadline):
-			return fmt.Errorf("%s does not answer on %s: %v; it said: %s", q.Name, address, err, q.Output())
+			return fmt.Errorf("%s does not answer on %s: %v; it said: %s", q.Name, url, err, q.Output())
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):

@@ -14,7 +14,7 @@ import (
 
 // measure makes one run of a scenario against one system and notes its figures.
 func (e *env) measure(ctx context.Context, round int, sc scenario, s System) error {
-	in, err := e.beside(ctx, s, sc.udp)
+	in, err := e.beside(ctx, s, sc.family)
 	if err != nil {
 		return err
 	}
@@ -23,7 +23,12 @@ func (e *env) measure(ctx context.Context, round int, sc scenario, s System) err
 		to = in.place.Bulk
 	}
 	args := sc.args(&e.o)
-	if sc.udp {
+	if sc.family == overTLS {
+		var more []string
+		to, more = in.place.secure(sc)
+		args = append(args, more...)
+	}
+	if sc.family == overUDP {
 		to = in.place.UDP
 		if e.clientPort == 0 {
 			if e.clientPort, err = e.freeClientPorts(clientPorts); err != nil {
@@ -32,17 +37,33 @@ func (e *env) measure(ctx context.Context, round int, sc scenario, s System) err
 		}
 		args = append(args, "--ports", strconv.Itoa(clientPorts), "--first-port", strconv.Itoa(e.clientPort))
 	}
-	args = append(args, "--to", to, "--duration", e.o.Window.String(), "--warmup", e.o.Warmup.String())
-	r, err := e.generate(ctx, nil, append(args, e.watch(in)...)...)
+	warmup, window := e.o.Warmup, e.o.Window
+	var f *flood
+	var g *gates
+	if sc.flood {
+		warmup, window = e.o.floodWarmup(), e.o.floodWindow()
+		f = &flood{length: warmup + window + floodTail}
+		g = &gates{ready: func() error { f.begin(ctx, e, in); return nil }}
+	}
+	args = append(args, "--to", to, "--duration", window.String(), "--warmup", warmup.String())
+	r, err := e.generate(ctx, g, append(args, e.watch(in)...)...)
+	if f != nil {
+		err = errors.Join(err, f.wait())
+	}
 	if err != nil {
 		return err
 	}
 	run := report.Run{Round: round, Scenario: sc.Key, System: s.Name, Errors: r.ErrorText(),
 		Foreign: r.Foreign, Steal: r.Steal, Bound: r.GeneratorBound()}
 	fillRun(&run, sc.Unit, r)
+	if f != nil {
+		run.Flood = f.result.Rate()
+		run.Foreign = max(0, run.Foreign-f.share()) // the flood's generator is no stranger
+		run.Errors = errorTexts(r, f.result)
+	}
 	e.res.Runs = append(e.res.Runs, run)
-	if r.Failed() {
-		return errors.New(r.ErrorText())
+	if run.Errors != "" {
+		return errors.New(run.Errors)
 	}
 	if r.Latency != nil {
 		e.keepLatency(sc.Key, s.Name, r.Latency)

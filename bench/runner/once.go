@@ -29,8 +29,8 @@ const (
 )
 
 // verify sends bulk both ways at once and compares every byte at both ends; it also warms the proxy up.
-func (e *env) verify(ctx context.Context, s System) error {
-	in, err := e.beside(ctx, s, false)
+func (e *env) verify(ctx context.Context, s System, f family) error {
+	in, err := e.beside(ctx, s, f)
 	if err != nil {
 		return err
 	}
@@ -38,12 +38,18 @@ func (e *env) verify(ctx context.Context, s System) error {
 	if e.o.Quick {
 		bytes /= 4
 	}
-	r, err := e.generate(ctx, nil, "bulk", "--to", in.place.Bulk, "--conns", strconv.Itoa(verifyStreams), "--up", "--down", "--verify",
-		"--bytes", strconv.Itoa(bytes))
+	args := []string{"bulk", "--to", in.place.Bulk, "--conns", strconv.Itoa(verifyStreams), "--up", "--down", "--verify", "--bytes", strconv.Itoa(bytes)}
+	v := report.Verified{System: s.Name}
+	if f == overTLS {
+		v.Over = "TLS"
+		args = append(args, "--tls", "1.3", "--certificate", in.place.ECDSA)
+	}
+	r, err := e.generate(ctx, nil, args...)
 	if err != nil {
 		return err
 	}
-	e.res.Verified = append(e.res.Verified, report.Verified{System: s.Name, Bytes: r.BytesUp + r.BytesDown, Errors: r.ErrorText()})
+	v.Bytes, v.Errors = r.BytesUp+r.BytesDown, r.ErrorText()
+	e.res.Verified = append(e.res.Verified, v)
 	return failure(r)
 }
 
@@ -56,7 +62,7 @@ func failure(r *load.Result) error {
 
 // countSyscalls attaches strace to the proxy for a fixed number of requests, then of connections.
 func (e *env) countSyscalls(ctx context.Context, s System) error {
-	in, err := e.beside(ctx, s, false)
+	in, err := e.beside(ctx, s, overTCP)
 	if err != nil {
 		return err
 	}
@@ -154,13 +160,19 @@ func (e *env) idleMemory(ctx context.Context, s System) error {
 	}
 	defer e.procs.Stop(in.process)
 	m := report.Memory{System: s.Name, Connections: min(e.o.IdleConns, (int(e.openFiles)-400)/s.FDsPerConn)}
+	return e.hold(ctx, in, m, "idle", "--to", in.place.HTTP)
+}
+
+// hold reads in's memory before and while connections are held, as args say.
+func (e *env) hold(ctx context.Context, in *instance, m report.Memory, args ...string) error {
+	var err error
 	if m.Before, err = settledPSS(ctx, in.process.PID); err != nil {
 		return err
 	}
 	r, err := e.generate(ctx, &gates{ready: func() error {
 		m.After, err = settledPSS(ctx, in.process.PID)
 		return err
-	}}, append([]string{"idle", "--to", in.place.HTTP, "--conns", strconv.Itoa(m.Connections)}, e.watch(in)...)...)
+	}}, slices.Concat(args, []string{"--conns", strconv.Itoa(m.Connections)}, e.watch(in))...)
 	if err != nil {
 		return err
 	}

@@ -6,13 +6,15 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"awe4lb/bench/report"
 )
 
 // picked is what of all scenarios this run makes.
 type picked struct {
 	scenarios []scenario
 	once      map[string]bool
-	tcp, udp  bool // whether there is anything of each
+	families  []family // those of which there is anything
 }
 
 func (e *env) pickScenarios() (picked, error) {
@@ -24,32 +26,32 @@ func (e *env) pickScenarios() (picked, error) {
 		}
 	}
 	// A group's name means what the run, full or quick, would make of it; a scenario's own name means it in any case.
-	want := func(key string, udp, quick bool) bool {
+	want := func(key string, f family, quick bool) bool {
 		names := e.o.Scenarios
 		if slices.Contains(names, key) {
 			return true
 		}
-		group := map[bool]string{false: groupTCP, true: groupUDP}[udp]
-		if names != nil && !slices.Contains(names, group) && !slices.Contains(names, groupAll) {
+		if names != nil && !slices.Contains(names, string(f)) && !slices.Contains(names, groupAll) {
 			return false
 		}
 		return quick || !e.o.Quick
 	}
-	uses := func(udp bool) {
-		p.tcp = p.tcp || !udp
-		p.udp = p.udp || udp
+	uses := func(f family) {
+		if !slices.Contains(p.families, f) {
+			p.families = append(p.families, f)
+		}
 	}
 	for _, s := range scenarios() {
-		if want(s.Key, s.udp, s.quick) {
+		if want(s.Key, s.family, s.quick) {
 			p.scenarios = append(p.scenarios, s)
 			e.res.Scenarios = append(e.res.Scenarios, s.Scenario)
-			uses(s.udp)
+			uses(s.family)
 		}
 	}
 	for _, k := range onceKeys {
-		if want(k.key, k.udp, k.quick) {
+		if want(k.key, k.family, k.quick) {
 			p.once[k.key] = true
-			uses(k.udp)
+			uses(k.family)
 		}
 	}
 	return p, nil
@@ -61,8 +63,17 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 	var out []group
 	if p.once[keyVerify] {
 		g := group{title: "every byte compared"}
-		for _, s := range e.taking(false) {
-			g.add(s.Name, 1500*time.Millisecond, func() (string, error) { return "", e.verify(ctx, s) })
+		for _, s := range e.taking(overTCP) {
+			g.add(s.Name, 1500*time.Millisecond, func() (string, error) { return "", e.verify(ctx, s, overTCP) })
+		}
+		out = append(out, g)
+	}
+	if p.once[keyTLSVerify] {
+		g := group{title: "every byte compared, TLS"}
+		for _, s := range e.taking(overTLS) {
+			if !s.FloodOnly {
+				g.add(s.Name, 2*time.Second, func() (string, error) { return "", e.verify(ctx, s, overTLS) })
+			}
 		}
 		out = append(out, g)
 	}
@@ -70,24 +81,28 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 		for _, sc := range p.scenarios {
 			g := group{title: fmt.Sprintf("round %d of %d, %s", round+1, o.Rounds, sc.Title)}
 			var takePart []System
-			for _, s := range e.taking(sc.udp) {
+			for _, s := range e.taking(sc.family) {
 				if s.Kind == kindDirect && round > 0 {
 					continue // it only shows that the ends are no bottleneck
 				}
-				if !s.BulkOnly || sc.bulk {
+				if (!s.BulkOnly || sc.bulk) && (!s.FloodOnly || sc.flood) {
 					takePart = append(takePart, s)
 				}
 			}
 			for _, i := range order(len(takePart), round) {
 				s := takePart[i]
-				g.add(s.Name, o.Warmup+o.Window+100*time.Millisecond, func() (string, error) { return "", e.measure(ctx, round+1, sc, s) })
+				length := o.Warmup + o.Window
+				if sc.flood {
+					length = o.floodWarmup() + o.floodWindow() + floodTail
+				}
+				g.add(s.Name, length+100*time.Millisecond, func() (string, error) { return "", e.measure(ctx, round+1, sc, s) })
 			}
 			out = append(out, g)
 		}
 	}
 	if p.once[keySyscalls] {
 		g := group{title: "system calls"}
-		for _, s := range e.taking(false) {
+		for _, s := range e.taking(overTCP) {
 			if !s.BulkOnly {
 				g.add(s.Name, 4*time.Second, func() (string, error) { return "", e.countSyscalls(ctx, s) })
 			}
@@ -99,7 +114,7 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 	if p.once[keyMemory] {
 		for i := range map[bool]int{false: 3, true: 1}[o.Quick] {
 			g := group{title: "memory of idle connections"}
-			systems := e.taking(false)
+			systems := e.taking(overTCP)
 			for _, at := range order(len(systems), i) {
 				if s := systems[at]; !s.BulkOnly {
 					g.add(s.Name, map[bool]time.Duration{false: 4 * time.Second, true: 2500 * time.Millisecond}[o.Quick], func() (string, error) { return "", e.idleMemory(ctx, s) })
@@ -108,9 +123,24 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 			out = append(out, g)
 		}
 	}
+	for _, m := range []struct{ key, kind, title string }{{keyTLSMemory, report.MemoryTLS, "memory of idle TLS connections"}, {keyTLSHalfOpen, report.MemoryHalfOpen, "memory of half-open handshakes"}} {
+		for i := range map[bool]int{false: 2, true: 1}[o.Quick] {
+			if !p.once[m.key] {
+				continue
+			}
+			g := group{title: m.title}
+			systems := e.taking(overTLS)
+			for _, at := range order(len(systems), i) {
+				if s := systems[at]; !s.FloodOnly {
+					g.add(s.Name, map[bool]time.Duration{false: 5 * time.Second, true: 3 * time.Second}[o.Quick], func() (string, error) { return "", e.secureMemory(ctx, s, m.kind) })
+				}
+			}
+			out = append(out, g)
+		}
+	}
 	if p.once[keyStall] {
 		g := group{title: "readers that stall"}
-		for _, s := range e.taking(false) {
+		for _, s := range e.taking(overTCP) {
 			g.add(s.Name, 4*time.Second, func() (string, error) { return "", e.stall(ctx, s) })
 		}
 		out = append(out, g)
@@ -118,7 +148,7 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 	if p.once[keyFlows] {
 		for i := range map[bool]int{false: 2, true: 1}[o.Quick] {
 			g := group{title: "the life of UDP flows"}
-			systems := e.taking(true)
+			systems := e.taking(overUDP)
 			for _, at := range order(len(systems), i) {
 				if s := systems[at]; s.Kind != kindDirect {
 					g.add(s.Name, o.flowTimeout()+4*time.Second, func() (string, error) { return "", e.flowCost(ctx, s) })
@@ -130,11 +160,11 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 	return out
 }
 
-// taking returns the systems that are measured for a protocol.
-func (e *env) taking(udp bool) []System {
+// taking returns the systems that are measured for a family.
+func (e *env) taking(f family) []System {
 	var out []System
 	for _, s := range e.systems {
-		if udp && s.UDP || !udp && s.TCP {
+		if slices.Contains(s.For, f) {
 			out = append(out, s)
 		}
 	}

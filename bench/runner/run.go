@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -24,7 +25,7 @@ const maxFlows = 65536
 // Options is what a run may be told. Zero values mean the defaults of the full or the quick run.
 type Options struct {
 	Quick     bool
-	Systems   []string // names; nil = awe4lb, haproxy, haproxy-splice, nginx, naive, direct, and whatever was named by a binary
+	Systems   []string // names; nil = awe4lb, awe4lb-nice, haproxy, haproxy-splice, nginx, naive, direct, and whatever was named by a binary
 	Scenarios []string // keys or groups; nil = all, or those of the quick run
 	Rounds    int
 	Window    time.Duration
@@ -48,7 +49,7 @@ type Options struct {
 	Progress *Progress
 }
 
-// The sizes of the full and the quick run. With them and 6 systems the full run takes about 13 minutes.
+// The sizes of the full and the quick run. With them and 7 systems the full run takes about 18 minutes.
 func (o Options) withDefaults() Options {
 	set := func(p *int, full, quick int) {
 		if *p == 0 {
@@ -92,17 +93,18 @@ type env struct {
 	backend   *Process
 	res       *report.Results
 
-	traces     bool // system calls will be counted
+	traces     bool   // system calls will be counted
+	ecdsa, rsa string // PEM files, once TLS needs them
 	nextPort   int
 	clientPort int // the first of the UDP clients' ports; 0 before they are needed
 	systems    []System
 	instances  map[besideKey]*instance // side by side
 }
 
-// besideKey names an instance: a program has one for each protocol.
+// besideKey names an instance: a program has one for each family.
 type besideKey struct {
 	system string
-	udp    bool
+	family family
 }
 
 // kindDirect is no program: the backend itself takes the place of a proxy.
@@ -132,11 +134,16 @@ func Run(ctx context.Context, o Options) (*report.Results, error) {
 		return nil, err
 	}
 	e.traces = picked.once[keySyscalls]
-	if err := e.findSystems(ctx, picked.tcp, picked.udp); err != nil {
+	if err := e.findSystems(ctx, picked.families...); err != nil {
 		return nil, err
 	}
 	if err := e.startBackends(1); err != nil {
 		return nil, err
+	}
+	if slices.Contains(picked.families, overTLS) {
+		if err := e.makeCertificates(); err != nil {
+			return nil, err
+		}
 	}
 	if err := e.startAllBeside(ctx); err != nil {
 		return nil, err
@@ -220,7 +227,7 @@ func (e *env) startBackends(n int) error {
 	if e.backend, err = e.procs.Start(Spec{Name: "backend", Argv: append(argv, "--bulk", bulk, "--udp", udp), Dir: e.dir}); err != nil {
 		return err
 	}
-	return awaitReady(context.Background(), e.backend, e.backends.HTTP[0])
+	return awaitReady(context.Background(), e.backend, "http://"+e.backends.HTTP[0])
 }
 
 // start runs a fresh instance of a system, on ports of its own, and waits until it answers.
@@ -261,10 +268,13 @@ func (e *env) startAt(ctx context.Context, s System, place Place) (*instance, er
 	if err != nil {
 		return nil, err
 	}
-	if place.UDP != "" {
+	switch {
+	case place.UDP != "":
 		err = awaitEcho(ctx, q, place.UDP)
-	} else {
-		err = awaitReady(ctx, q, place.HTTP)
+	case place.TLS != "":
+		err = awaitReady(ctx, q, "https://"+place.TLS)
+	default:
+		err = awaitReady(ctx, q, "http://"+place.HTTP)
 	}
 	if err != nil {
 		e.procs.Stop(q)
@@ -273,35 +283,26 @@ func (e *env) startAt(ctx context.Context, s System, place Place) (*instance, er
 	return &instance{s, place, q}, nil
 }
 
-// startAllBeside starts everybody. A build of awe4lb that does not relay UDP yet is left out of that, aloud.
+// startAllBeside starts everybody. A build of awe4lb that does not relay UDP or TLS yet is left out of that, aloud.
 func (e *env) startAllBeside(ctx context.Context) error {
 	for i := range e.systems {
 		s := &e.systems[i]
-		if s.TCP {
-			if err := e.startBeside(ctx, *s, false); err != nil {
+		for _, f := range slices.Clone(s.For) {
+			err := e.startBeside(ctx, *s, f)
+			if err != nil && (s.Kind != "awe4lb" || f == overTCP || ctx.Err() != nil) {
 				return err
 			}
-		}
-		if !s.UDP {
-			continue
-		}
-		err := e.startBeside(ctx, *s, true)
-		if err != nil && (s.Kind != "awe4lb" || ctx.Err() != nil) {
-			return err
-		}
-		if err != nil {
-			e.failed(s.Name, "%s takes no part in UDP: %v", s.Name, err)
-			s.UDP = false
+			if err != nil {
+				e.failed(s.Name, "%s takes no part in %s: %v", s.Name, strings.ToUpper(string(f)), err)
+				s.For = slices.DeleteFunc(s.For, func(x family) bool { return x == f })
+			}
 		}
 	}
 	return nil
 }
 
-func (e *env) startBeside(ctx context.Context, s System, udp bool) error {
-	newPlace := e.newPlace
-	if udp {
-		newPlace = e.newUDPPlace
-	}
+func (e *env) startBeside(ctx context.Context, s System, f family) error {
+	newPlace := map[family]func(System) (Place, error){overTCP: e.newPlace, overUDP: e.newUDPPlace, overTLS: e.newTLSPlace}[f]
 	place, err := newPlace(s)
 	if err != nil {
 		return err
@@ -310,7 +311,7 @@ func (e *env) startBeside(ctx context.Context, s System, udp bool) error {
 	if err != nil {
 		return err
 	}
-	e.instances[besideKey{s.Name, udp}] = in
+	e.instances[besideKey{s.Name, f}] = in
 	return nil
 }
 
@@ -324,8 +325,8 @@ func (e *env) stopBeside() {
 }
 
 // beside returns the running instance of a system, a new one should it have died.
-func (e *env) beside(ctx context.Context, s System, udp bool) (*instance, error) {
-	key := besideKey{s.Name, udp}
+func (e *env) beside(ctx context.Context, s System, f family) (*instance, error) {
+	key := besideKey{s.Name, f}
 	in := e.instances[key]
 	if in != nil && !in.process.Ended() {
 		return in, nil
@@ -335,7 +336,7 @@ func (e *env) beside(ctx context.Context, s System, udp bool) (*instance, error)
 		e.procs.Stop(in.process)
 		delete(e.instances, key)
 	}
-	if err := e.startBeside(ctx, s, udp); err != nil {
+	if err := e.startBeside(ctx, s, f); err != nil {
 		return nil, err
 	}
 	return e.instances[key], nil

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,10 @@ var examplePlace = Place{Dir: "/tmp/place", HTTP: "127.0.0.1:18080", Bulk: "127.
 var exampleUDPPlace = Place{Dir: "/tmp/place", UDP: "127.0.0.1:18082", UDPBackend: "127.0.0.1:19003", FlowTimeout: 90 * time.Second,
 	MaxFlows: 65536, Workers: 2, MaxConns: 9900, Modules: "/usr/lib/nginx/modules"}
 
+var exampleTLSPlace = Place{Dir: "/tmp/place", TLS: "127.0.0.1:18443", TLSRSA: "127.0.0.1:18444", Bulk: "127.0.0.1:18445",
+	ECDSA: "/tmp/place/ecdsa.pem", RSA: "/tmp/place/rsa.pem", HTTPBackend: []string{"127.0.0.1:19001"}, BulkBackend: "127.0.0.1:19002",
+	Workers: 2, MaxConns: 9900, Modules: "/usr/lib/nginx/modules"}
+
 func TestConfigurations(t *testing.T) {
 	for name, text := range map[string]string{
 		"awe4lb.toml":        awe4lbConfig(examplePlace),
@@ -42,6 +47,9 @@ func TestConfigurations(t *testing.T) {
 		"awe4lb-udp.toml":    awe4lbUDPConfig(exampleUDPPlace),
 		"nginx-udp.conf":     nginxUDPConfig(exampleUDPPlace),
 		"gobetween-udp.toml": gobetweenUDPConfig(exampleUDPPlace),
+		"awe4lb-tls.toml":    awe4lbTLSConfig(exampleTLSPlace),
+		"haproxy-tls.cfg":    haproxyTLSConfig(exampleTLSPlace),
+		"nginx-tls.conf":     nginxTLSConfig(exampleTLSPlace),
 	} {
 		text = strings.Replace(text, "user root;\n", "", 1) // only there for root
 		path := filepath.Join("testdata", name)
@@ -59,9 +67,17 @@ func TestRivalsAcceptTheirConfigurations(t *testing.T) {
 	for _, c := range []struct {
 		kind  string
 		place Place
-	}{{"haproxy", examplePlace}, {"haproxy-splice", examplePlace}, {"nginx", examplePlace}, {"nginx", exampleUDPPlace}} {
+	}{{"haproxy", examplePlace}, {"haproxy-splice", examplePlace}, {"nginx", examplePlace}, {"nginx", exampleUDPPlace},
+		{"haproxy", exampleTLSPlace}, {"nginx", exampleTLSPlace}} {
 		kind, place := c.kind, c.place
 		place.Dir = t.TempDir()
+		if place.TLS != "" {
+			e := &env{dir: place.Dir}
+			if err := e.makeCertificates(); err != nil {
+				t.Fatal(err)
+			}
+			place.ECDSA, place.RSA = e.ecdsa, e.rsa
+		}
 		binary := findBinary(strings.TrimSuffix(kind, "-splice"))
 		if binary == "" {
 			t.Logf("%s is not installed: %s", kind, AptInstall)
@@ -295,7 +311,8 @@ func TestScenariosMatchTheBars(t *testing.T) {
 	for _, k := range []string{report.Keep1, report.Keep64, report.Keep512, report.Open64, report.Short64,
 		report.Up1, report.Up8, report.Down1, report.Down8, report.Both1, report.Both8,
 		report.UDP1, report.UDP100, report.UDP10k, report.UDP1Large, report.UDP100Large, report.UDP10kLarge,
-		report.UDPTrains, report.UDPOpen100, report.UDPOver1, report.UDPOver100} {
+		report.UDPTrains, report.UDPOpen100, report.UDPOver1, report.UDPOver100,
+		report.TLSFull, report.TLS12Full, report.TLSRSA, report.TLSResumed, report.TLS12Resumed, report.TLSKeep64, report.TLSUp8, report.TLSDown8, report.TLSFlood} {
 		if !keys[k] {
 			t.Errorf("no scenario %q, which a bar is about", k)
 		}
@@ -305,20 +322,22 @@ func TestScenariosMatchTheBars(t *testing.T) {
 func TestGroupsOfScenarios(t *testing.T) {
 	for name, c := range map[string]struct {
 		o        Options
-		tcp, udp bool
+		families []family
 		has, not string
 	}{
-		"all by default":        {Options{}, true, true, report.UDPOver1, ""},
-		"quick":                 {Options{Quick: true}, true, true, report.UDP100, report.UDPOver1},
-		"udp alone":             {Options{Scenarios: []string{"udp"}}, false, true, report.UDP10kLarge, report.Keep64},
-		"quick tcp":             {Options{Quick: true, Scenarios: []string{"tcp"}}, true, false, report.Keep64, report.Keep512},
-		"one more than a group": {Options{Quick: true, Scenarios: []string{"udp", report.UDPOver1}}, false, true, report.UDPOver1, report.UDP1Large},
-		"all of the quick run":  {Options{Quick: true, Scenarios: []string{"all"}}, true, true, report.UDP100, report.Keep512},
+		"all by default":        {Options{}, []family{overTCP, overUDP, overTLS}, report.UDPOver1, ""},
+		"quick":                 {Options{Quick: true}, []family{overTCP, overUDP, overTLS}, report.UDP100, report.UDPOver1},
+		"udp alone":             {Options{Scenarios: []string{"udp"}}, []family{overUDP}, report.UDP10kLarge, report.Keep64},
+		"quick tcp":             {Options{Quick: true, Scenarios: []string{"tcp"}}, []family{overTCP}, report.Keep64, report.Keep512},
+		"one more than a group": {Options{Quick: true, Scenarios: []string{"udp", report.UDPOver1}}, []family{overUDP}, report.UDPOver1, report.UDP1Large},
+		"all of the quick run":  {Options{Quick: true, Scenarios: []string{"all"}}, []family{overTCP, overUDP, overTLS}, report.UDP100, report.Keep512},
+		"tls alone":             {Options{Scenarios: []string{"tls"}}, []family{overTLS}, report.TLS12Resumed, report.Keep64},
+		"quick tls":             {Options{Quick: true, Scenarios: []string{"tls"}}, []family{overTLS}, report.TLSFlood, report.TLS12Full},
 	} {
 		e := &env{o: c.o, res: new(report.Results)}
 		p, err := e.pickScenarios()
-		if err != nil || p.tcp != c.tcp || p.udp != c.udp {
-			t.Errorf("%s: tcp %v, udp %v, %v; want %v and %v", name, p.tcp, p.udp, err, c.tcp, c.udp)
+		if err != nil || !slices.Equal(p.families, c.families) {
+			t.Errorf("%s: %v, %v; want %v", name, p.families, err, c.families)
 		}
 		has := map[string]bool{}
 		for _, s := range p.scenarios {

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -11,10 +12,12 @@ import (
 // scenario is one kind of load, as the generator is told to make it.
 type scenario struct {
 	report.Scenario
-	bulk  bool // uses the bulk frontend; BulkOnly systems take part
-	udp   bool
-	quick bool // part of --quick
-	args  func(o *Options) []string
+	family family
+	bulk   bool // uses the bulk frontend; BulkOnly systems take part
+	rsa    bool // TLS: uses the frontend with the RSA certificate
+	flood  bool // TLS: RSA handshakes arrive meanwhile; FloodOnly systems take part
+	quick  bool // part of --quick
+	args   func(o *Options) []string
 }
 
 // scenarios lists the loads that are repeated over rounds.
@@ -27,14 +30,14 @@ func scenarios() []scenario {
 		return scenario{
 			Scenario: report.Scenario{Key: fmt.Sprintf("keep%d", conns), Title: fmt.Sprintf("keep-alive, %d connection%s", conns, plural),
 				Note: "requests, closed loop", Unit: report.PerRequest},
-			quick: quick,
-			args:  func(*Options) []string { return []string{"requests", "--conns", strconv.Itoa(conns)} },
+			family: overTCP, quick: quick,
+			args: func(*Options) []string { return []string{"requests", "--conns", strconv.Itoa(conns)} },
 		}
 	}
 	bulk := func(key, title string, conns int, quick bool, flags ...string) scenario {
 		return scenario{
 			Scenario: report.Scenario{Key: key, Title: title, Note: "as fast as it goes", Unit: report.PerGB},
-			bulk:     true, quick: quick,
+			family:   overTCP, bulk: true, quick: quick,
 			args: func(*Options) []string {
 				return append([]string{"bulk", "--conns", strconv.Itoa(conns)}, flags...)
 			},
@@ -45,7 +48,7 @@ func scenarios() []scenario {
 		{
 			Scenario: report.Scenario{Key: report.Open64, Title: "fixed rate, 64 connections", Note: "requests, open loop",
 				Unit: report.PerRequest, Open: true},
-			quick: true,
+			family: overTCP, quick: true,
 			args: func(o *Options) []string {
 				return []string{"requests", "--conns", "64", "--rate", strconv.FormatFloat(o.Rate, 'f', -1, 64)}
 			},
@@ -53,8 +56,8 @@ func scenarios() []scenario {
 		{
 			Scenario: report.Scenario{Key: report.Short64, Title: "short connections", Note: "64 at a time: connect, request, close",
 				Unit: report.PerConnection},
-			quick: true,
-			args:  func(*Options) []string { return []string{"connections", "--conns", "64"} },
+			family: overTCP, quick: true,
+			args: func(*Options) []string { return []string{"connections", "--conns", "64"} },
 		},
 		bulk(report.Up1, "1 stream up", 1, false, "--up"),
 		bulk(report.Up8, "8 streams up", 8, false, "--up"),
@@ -62,8 +65,17 @@ func scenarios() []scenario {
 		bulk(report.Down8, "8 streams down", 8, true, "--down"),
 		bulk(report.Both1, "1 stream both ways", 1, false, "--up", "--down"),
 		bulk(report.Both8, "8 streams both ways", 8, false, "--up", "--down"),
-	}, udpScenarios()...)
+	}, slices.Concat(udpScenarios(), tlsScenarios())...)
 }
+
+// family is what a program is measured for; it runs in a process of its own for each.
+type family string
+
+const (
+	overTCP family = "tcp"
+	overUDP family = "udp"
+	overTLS family = "tls"
+)
 
 // Keys of what is measured once, beside the scenarios.
 const (
@@ -72,27 +84,28 @@ const (
 	keyMemory   = "memory"
 	keyStall    = "stall"
 	keyFlows    = "udp-flows"
+
+	keyTLSVerify   = "tls-verify"
+	keyTLSMemory   = "tls-memory"
+	keyTLSHalfOpen = "tls-half-open"
 )
 
 // once is what is measured once or a few times.
 type once struct {
-	key   string
-	udp   bool
-	quick bool
+	key    string
+	family family
+	quick  bool
 }
 
-var onceKeys = []once{{keyVerify, false, true}, {keySyscalls, false, true}, {keyMemory, false, true}, {keyStall, false, false}, {keyFlows, true, true}}
+var onceKeys = []once{{keyVerify, overTCP, true}, {keySyscalls, overTCP, true}, {keyMemory, overTCP, true}, {keyStall, overTCP, false}, {keyFlows, overUDP, true},
+	{keyTLSVerify, overTLS, true}, {keyTLSMemory, overTLS, false}, {keyTLSHalfOpen, overTLS, false}}
 
-// Names of Options.Scenarios that stand for several.
-const (
-	groupTCP = "tcp"
-	groupUDP = "udp"
-	groupAll = "all"
-)
+// groupAll stands for all scenarios in Options.Scenarios, as the name of a family does for all of that.
+const groupAll = "all"
 
 // ScenarioKeys lists every name that Options.Scenarios may hold.
 func ScenarioKeys() []string {
-	out := []string{groupAll, groupTCP, groupUDP}
+	out := []string{groupAll, string(overTCP), string(overUDP), string(overTLS)}
 	for _, s := range scenarios() {
 		out = append(out, s.Key)
 	}

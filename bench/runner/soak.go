@@ -78,7 +78,7 @@ func Soak(ctx context.Context, so SoakOptions) (*soak.Report, error) {
 	defer os.RemoveAll(e.dir)
 	defer e.procs.StopAll()
 	defer o.Progress.End()
-	if err := e.findSystems(ctx, true, false); err != nil {
+	if err := e.findSystems(ctx, overTCP); err != nil {
 		if skipped := e.res.Systems; len(skipped) > 0 && skipped[0].Skipped != "" {
 			return nil, errors.New(skipped[0].Skipped)
 		}

@@ -92,7 +92,7 @@ func SoakFlows(ctx context.Context, so FlowSoakOptions) (*soak.FlowReport, error
 	defer os.RemoveAll(e.dir)
 	defer e.procs.StopAll()
 	defer o.Progress.End()
-	if err := e.findSystems(ctx, false, true); err != nil {
+	if err := e.findSystems(ctx, overUDP); err != nil {
 		if skipped := e.res.Systems; len(skipped) > 0 && skipped[0].Skipped != "" {
 			return nil, errors.New(skipped[0].Skipped)
 		}

@@ -9,12 +9,17 @@ import (
 )
 
 // Place is where one instance of a system stands: its addresses, and what it may use. Two frontends, HTTP and bulk, each
-// with its backend; or, when UDP is set, that one alone: a program's two protocols are measured in two processes.
+// with its backend; the same two over TLS, and HTTP a second time with an RSA certificate, when TLS is set; or, when UDP is
+// set, that one alone. What a program is measured for is measured in a process for each.
 type Place struct {
 	Dir         string // for its files
 	HTTP, Bulk  string // listen addresses
 	HTTPBackend []string
 	BulkBackend string
+	TLS         string // HTTP over TLS; then HTTP is not used, and Bulk is TLS
+	TLSRSA      string // the same with the RSA certificate
+	ECDSA, RSA  string // PEM files, certificate and key in one
+	TLSNice     int    // awe4lb: engine.tls_nice
 	UDP         string
 	UDPBackend  string
 	FlowTimeout time.Duration // UDP: how long a flow may be idle
@@ -27,14 +32,17 @@ type Place struct {
 
 // System is a proxy that can be measured.
 type System struct {
-	Name     string
-	Kind     string // which of the functions below writes its configuration
-	Binary   string
-	Version  string
-	Note     string // its settings in words, for the report
-	TCP, UDP bool   // what it is measured for
+	Name    string
+	Kind    string // which of the functions below writes its configuration
+	Binary  string
+	Version string
+	Note    string   // its settings in words, for the report
+	For     []family // what it is measured for
 	// BulkOnly systems take part in bulk scenarios only: they differ from another system in nothing else.
 	BulkOnly bool
+	// FloodOnly systems take part in the flood of handshakes only, likewise.
+	FloodOnly bool
+	TLSNice   int // awe4lb: engine.tls_nice
 	// FDsPerConn is what one idle proxied connection holds open: 2 sockets, more where pipes are kept.
 	FDsPerConn int
 }
@@ -44,11 +52,11 @@ type System struct {
 // TCP_NODELAY, half-close on. Buffer sizes are each program's own defaults.
 var kinds = map[string]func(s System, p Place) (argv, env []string, err error){
 	"awe4lb": func(s System, p Place) ([]string, []string, error) {
-		path, err := write(p.Dir, "awe4lb.toml", p.pick(awe4lbConfig, awe4lbUDPConfig))
+		path, err := write(p.Dir, "awe4lb.toml", p.pick(awe4lbConfig, awe4lbUDPConfig, awe4lbTLSConfig))
 		return []string{s.Binary, "run", "--config", path}, nil, err
 	},
 	"haproxy": func(s System, p Place) ([]string, []string, error) {
-		path, err := write(p.Dir, "haproxy.cfg", haproxyConfig(p, false))
+		path, err := write(p.Dir, "haproxy.cfg", p.pick(func(p Place) string { return haproxyConfig(p, false) }, nil, haproxyTLSConfig))
 		return []string{s.Binary, "-db", "-f", path}, nil, err
 	},
 	"haproxy-splice": func(s System, p Place) ([]string, []string, error) {
@@ -56,7 +64,7 @@ var kinds = map[string]func(s System, p Place) (argv, env []string, err error){
 		return []string{s.Binary, "-db", "-f", path}, nil, err
 	},
 	"nginx": func(s System, p Place) ([]string, []string, error) {
-		path, err := write(p.Dir, "nginx.conf", p.pick(nginxConfig, nginxUDPConfig))
+		path, err := write(p.Dir, "nginx.conf", p.pick(nginxConfig, nginxUDPConfig, nginxTLSConfig))
 		return []string{s.Binary, "-e", filepath.Join(p.Dir, "error.log"), "-p", p.Dir, "-c", path}, nil, err
 	},
 	"naive": func(s System, p Place) ([]string, []string, error) {
@@ -64,7 +72,7 @@ var kinds = map[string]func(s System, p Place) (argv, env []string, err error){
 			[]string{fmt.Sprintf("GOMAXPROCS=%d", p.Workers)}, nil
 	},
 	"gobetween": func(s System, p Place) ([]string, []string, error) {
-		path, err := write(p.Dir, "gobetween.toml", p.pick(gobetweenConfig, gobetweenUDPConfig))
+		path, err := write(p.Dir, "gobetween.toml", p.pick(gobetweenConfig, gobetweenUDPConfig, nil))
 		return []string{s.Binary, "from-file", path}, []string{fmt.Sprintf("GOMAXPROCS=%d", p.Workers)}, err
 	},
 	"gost": func(s System, p Place) ([]string, []string, error) {
@@ -74,9 +82,12 @@ var kinds = map[string]func(s System, p Place) (argv, env []string, err error){
 }
 
 // pick writes the configuration for what the place is for.
-func (p Place) pick(tcp, udp func(Place) string) string {
-	if p.UDP != "" {
+func (p Place) pick(tcp, udp, tls func(Place) string) string {
+	switch {
+	case p.UDP != "":
 		return udp(p)
+	case p.TLS != "":
+		return tls(p)
 	}
 	return tcp(p)
 }

@@ -26,7 +26,7 @@ const (
 // udpScenarios lists the repeated loads over UDP.
 func udpScenarios() []scenario {
 	udp := func(key, title, note string, quick bool, flags ...string) scenario {
-		return scenario{Scenario: report.Scenario{Key: key, Title: "UDP, " + title, Note: note, Unit: report.PerRoundTrip}, udp: true, quick: quick,
+		return scenario{Scenario: report.Scenario{Key: key, Title: "UDP, " + title, Note: note, Unit: report.PerRoundTrip}, family: overUDP, quick: quick,
 			args: func(*Options) []string { return append([]string{"udp"}, flags...) }}
 	}
 	closed := func(key string, clients int, size, window string, quick bool) scenario {
