@@ -5,15 +5,19 @@ import "sync/atomic"
 // worker steps the handshakes of its Conns, always the same ones. Those under way come before new ones: each that ends
 // frees its memory, and a flood of ClientHellos does not hold up who is half way through.
 type worker struct {
+	reclaimer *reclaimer // set once
+
 	// Owned by the worker's goroutine.
 	resumed, fresh queue
-	started        Conn // head of the list of handshakes that have a coroutine
+	told           uint64 // steps when the reclaimer last heard of them
+	started        Conn   // head of the list of handshakes that have a coroutine
 
 	// Shared: atomics.
 	pushed  atomic.Pointer[Conn] // stack of Conns handed over, the latest first
 	closing atomic.Bool
 	queued  atomic.Int32
 	live    atomic.Int32
+	steps   atomic.Uint64 // taken so far
 
 	done, failed, cancelled atomic.Uint64
 
@@ -42,8 +46,8 @@ func (q *queue) take() *Conn {
 	return c
 }
 
-func newWorker() *worker {
-	w := &worker{wake: make(chan struct{}, 1)}
+func newWorker(r *reclaimer) *worker {
+	w := &worker{reclaimer: r, wake: make(chan struct{}, 1)}
 	w.started.next, w.started.prev = &w.started, &w.started
 	return w
 }
@@ -96,10 +100,15 @@ func (w *worker) run() {
 			c = w.fresh.take()
 		}
 		if c == nil {
+			if steps := w.steps.Load(); steps-w.told >= burstSteps {
+				w.told = steps
+				w.reclaimer.tell()
+			}
 			<-w.wake
 			continue
 		}
 		w.queued.Add(-1)
+		w.steps.Add(1)
 		w.advance(c)
 	}
 	for w.started.next != &w.started {

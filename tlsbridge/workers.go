@@ -25,9 +25,10 @@ type WorkerOptions struct {
 
 // Workers make handshakes: nothing but computing, so that no number of slow clients keeps one busy.
 type Workers struct {
-	workers []*worker // set once
-	turn    atomic.Uint32
-	ended   sync.WaitGroup
+	workers   []*worker  // set once
+	reclaimer *reclaimer // set once
+	turn      atomic.Uint32
+	ended     sync.WaitGroup
 }
 
 // NewWorkers starts workers. It fails when the system refuses the priority or a CPU. Stop them with Close.
@@ -39,9 +40,10 @@ func NewWorkers(o WorkerOptions) (*Workers, error) {
 		return nil, fmt.Errorf("got %d workers of nice %d; want 0 or more, and 0 to 19", o.Count, o.Nice)
 	}
 	ws := &Workers{workers: make([]*worker, o.Count)}
+	ws.reclaimer = newReclaimer(ws.steps)
 	results := make(chan error, o.Count)
 	for i := range ws.workers {
-		w := newWorker()
+		w := newWorker(ws.reclaimer)
 		ws.workers[i] = w
 		cpu := -1
 		if len(o.CPUs) > 0 {
@@ -59,6 +61,7 @@ func NewWorkers(o WorkerOptions) (*Workers, error) {
 		ws.Close()
 		return nil, err
 	}
+	ws.ended.Go(ws.reclaimer.run)
 	return ws, nil
 }
 
@@ -69,7 +72,16 @@ func (ws *Workers) Close() {
 		w.closing.Store(true)
 		w.wakeUp()
 	}
+	close(ws.reclaimer.stop)
 	ws.ended.Wait()
+}
+
+// steps returns how many steps of handshakes were taken so far.
+func (ws *Workers) steps() (n uint64) {
+	for _, w := range ws.workers {
+		n += w.steps.Load()
+	}
+	return n
 }
 
 // Params are what a Conn is made of.

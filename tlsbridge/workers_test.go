@@ -104,7 +104,7 @@ func inUse() uint64 {
 
 // TestResumedFirst: handshakes under way go before new ones.
 func TestResumedFirst(t *testing.T) {
-	w := newWorker()
+	w := newWorker(nil)
 	fresh, old := new(Conn), new(Conn)
 	old.handshake.step = func() (struct{}, bool) { return struct{}{}, false }
 	w.push(fresh)
