@@ -137,7 +137,13 @@ func (x *side) broke(err error) {
 		x.ended()
 		return
 	}
-	s := x.s
+	s, y := x.s, x.peer()
+	if err == tlsbridge.ErrTruncated && y.eof && !x.backlogged() {
+		// It has all that there was for it, and hangs up, as many clients do. The other end, which was done before, has
+		// nothing to be misled about.
+		x.ended()
+		return
+	}
 	if s.fault == none {
 		s.fault = ClientTLS + Reason(x.kind)
 		if err == tlsbridge.ErrTruncated {

@@ -40,7 +40,8 @@ type Engine struct {
 	log       *slog.Logger
 	rings     []*accessRing // by shard; nil without Options.Access
 	trouble   chan complaint
-	left      chan struct{} // the last flow of a UDP listener that is no longer configured has ended
+	failing   chan complaint // about a backend: apart, so that one of them does not keep the others from being heard
+	left      chan struct{}  // the last flow of a UDP listener that is no longer configured has ended
 	quit      chan struct{}
 	running   sync.WaitGroup
 	epoch     time.Time // zero of clock
@@ -58,12 +59,15 @@ type Engine struct {
 	leaving     atomic.Int64                      // listeners on the shards that go when their queues are empty
 	workers     atomic.Pointer[tlsbridge.Workers] // nil until there is TLS
 
+	// Guarded by gatesMu: those who ask for the counters do not wait for files that Prepare reads.
+	gatesMu sync.Mutex
+	gates   map[string]*gate // by frontend
+
 	// Guarded by mu.
 	mu       sync.Mutex
 	bindings map[bindKey]*bound
 	retired  map[bindKey]*bound    // UDP, no longer configured, with flows that still use the sockets
 	rates    map[string]*rateTable // by frontend
-	gates    map[string]*gate      // by frontend
 	closed   bool
 }
 
@@ -103,7 +107,7 @@ type bound struct {
 // New makes an engine for the director's snapshots and starts its shards. It listens nowhere until the director applies
 // a configuration.
 func New(d *balancer.Director, o Options) (*Engine, error) {
-	e := &Engine{director: d, log: o.Log, trouble: make(chan complaint, 16), left: make(chan struct{}, 1), quit: make(chan struct{}),
+	e := &Engine{director: d, log: o.Log, trouble: make(chan complaint, 16), failing: make(chan complaint, 16), left: make(chan struct{}, 1), quit: make(chan struct{}),
 		epoch: time.Now(), ports: localPorts(), bindings: map[bindKey]*bound{}, retired: map[bindKey]*bound{}, rates: map[string]*rateTable{},
 		gates: map[string]*gate{}, keeper: o.Certificates, challenge: o.Challenge}
 	wake := make(chan struct{}, 1)
@@ -123,7 +127,8 @@ func New(d *balancer.Director, o Options) (*Engine, error) {
 			}
 		})
 	}
-	e.running.Go(e.reportTrouble)
+	e.running.Go(func() { e.reportTrouble(e.trouble) })
+	e.running.Go(func() { e.reportTrouble(e.failing) })
 	e.running.Go(e.closeLeft)
 	if o.Access != nil {
 		e.running.Go(func() { accessLoop(e.rings, wake, e.quit, o.Access, o.Flush) })
@@ -317,17 +322,21 @@ type complaint struct {
 
 // complain has a cause for refusing clients logged, soon and not too often. Never blocks; safe from any goroutine.
 func (e *Engine) complain(c complaint) {
+	to := e.trouble
+	if c.about != "" {
+		to = e.failing
+	}
 	select {
-	case e.trouble <- c:
+	case to <- c:
 	default:
 	}
 }
 
-// reportTrouble logs complaints, at most one line a second.
-func (e *Engine) reportTrouble() {
+// reportTrouble logs what comes from, at most one line a second.
+func (e *Engine) reportTrouble(from <-chan complaint) {
 	for {
 		select {
-		case c := <-e.trouble:
+		case c := <-from:
 			sessions, flows := e.sessions.Load(), e.flows.Load()
 			switch {
 			case c.about != "":
@@ -345,8 +354,8 @@ func (e *Engine) reportTrouble() {
 		case <-e.quit:
 			return
 		}
-		for len(e.trouble) > 0 {
-			<-e.trouble
+		for len(from) > 0 {
+			<-from
 		}
 	}
 }
@@ -391,11 +400,11 @@ func (e *Engine) Stats() *Stats {
 	if w := e.workers.Load(); w != nil {
 		s.Workers = w.Stats()
 	}
-	e.mu.Lock()
+	e.gatesMu.Lock()
 	for name, g := range e.gates {
 		s.HalfOpen[name] = g.Stats().Inside
 	}
-	e.mu.Unlock()
+	e.gatesMu.Unlock()
 	for _, sh := range e.shards {
 		sh.loop.Call(func() {
 			sh.prune(e.director.Snapshot())

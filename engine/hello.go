@@ -205,6 +205,11 @@ func (s *session) judgePostgres(data []byte) []byte {
 		s.answer(tlsbridge.PostgresYes)
 		return nil
 	case tlsbridge.PostgresGSS:
+		if s.own().refused { // PostgreSQL allows one of these
+			s.end(NotTLS)
+			return nil
+		}
+		s.own().refused = true
 		s.answer(tlsbridge.PostgresNo)
 		return nil
 	case tlsbridge.PostgresTLS:

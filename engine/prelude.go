@@ -19,6 +19,7 @@ type prelude struct {
 	peeker   tlsbridge.Peeker // while state is greeting
 	stage    stage            // the same
 	asked    bool             // the client asked for TLS in PostgreSQL's way and was told yes
+	refused  bool             // the client asked for GSSAPI in that way and was told no
 	version  uint16           // of the client's TLS, once its handshake is done
 	protocol string           // that the client has agreed on by ALPN, "" for none
 	name     string           // that the client asks for by SNI; only where somebody wants it

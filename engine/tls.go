@@ -78,6 +78,8 @@ func (e *Engine) commitTLS(p *plan) {
 	if p.tls != nil {
 		e.keeper.Commit(p.tls)
 	}
+	e.gatesMu.Lock()
+	defer e.gatesMu.Unlock()
 	for _, b := range p.wanted {
 		if !b.udp {
 			b.gate = e.gateOf(b.front)
@@ -96,7 +98,7 @@ type gate struct {
 	limit, ofPrefix int
 }
 
-// gateOf returns the Gate of f, nil when it needs none. It stays the same as long as its limits do. The caller holds mu.
+// gateOf returns the Gate of f, nil when it needs none. It stays the same as long as its limits do. The caller holds gatesMu.
 func (e *Engine) gateOf(f *balancer.Frontend) *tlsbridge.Gate {
 	c := f.Config
 	if !speaksFirst(f) || c.MaxHandshakes == 0 && c.MaxHandshakesPerPrefix == 0 {

@@ -256,3 +256,20 @@ func TestTLSKilled(t *testing.T) {
 		})
 	}
 }
+
+// TestTLSHangUp: a client that has the whole answer and hangs up without close_notify has not cut anything off.
+func TestTLSHangUp(t *testing.T) {
+	r := newTLSRig(t, terminate, func(_ *net.TCPConn, c duplex) {
+		hear(t, c, "?")
+		say(t, c, "all of it")
+		_ = c.CloseWrite()
+		_, _ = io.Copy(io.Discard, c)
+	}, nil)
+	raw, c := r.connect()
+	say(t, c, "?")
+	hearEnd(t, c, "all of it")
+	_ = raw.CloseWrite()
+	if rec := r.wantEnds(BackendEOF)[0]; rec.Detail != "" {
+		t.Errorf("%+v", rec)
+	}
+}
