@@ -65,17 +65,21 @@ func exchange(t *testing.T, up, down int64, edit func(*config.Config)) {
 // wantEndsOneOf waits for the only session to end for one of the reasons.
 func (r *rig) wantEndsOneOf(reasons ...Reason) Record {
 	r.t.Helper()
-	lbtest.Eventually(r.t, "the session ended", func() bool {
+	var first Record
+	lbtest.Eventually(r.t, "a session ended", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		if len(r.ended) > 0 {
+			first = r.ended[0]
+		}
 		return len(r.ended) > 0
 	})
 	for _, reason := range reasons {
-		if r.ended[0].Reason == reason {
-			return r.ended[0]
+		if first.Reason == reason {
+			return first
 		}
 	}
-	r.t.Fatalf("ended for %v, want one of %v", r.ended[0].Reason, reasons)
+	r.t.Fatalf("ended for %v, want one of %v", first.Reason, reasons)
 	return Record{}
 }
 

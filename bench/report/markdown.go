@@ -365,7 +365,7 @@ func (p *page) conditions() {
 	}
 	if slices.ContainsFunc(r.Scenarios, func(s Scenario) bool { return s.TLS }) {
 		p.f("- TLS is AES-128-GCM and X25519 for everybody, by configuration and compared in every handshake; Go's default, X25519MLKEM768, costs\n  about 50 µs more and has no counterpart in haproxy's and nginx' OpenSSL. Certificates are the same files, tickets are on (OpenSSL\n  sends two per TLS 1.3 handshake, Go one), backends are plain. CPU is the proxy's: the clients' ends cost about as much again.\n")
-		p.f("- A handshake is counted with its TCP connections, one request and the close. RSA signatures take Go twice OpenSSL's time.\n")
+		p.f("- A handshake is counted with its TCP connections, one request and the close. RSA signatures take Go longer than OpenSSL.\n")
 	}
 	p.f("- haproxy and nginx do more than awe4lb on other days (HTTP, rules, scripting); here they only relay.\n")
 }

@@ -112,3 +112,28 @@ func TestRaiseOpenFiles(t *testing.T) {
 		t.Errorf("limits are %+v, want both %d", lim, hard)
 	}
 }
+
+func TestPollWaits(t *testing.T) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer Close(fds[1])
+	if begun := time.Now(); Poll(fds[1], In, 20*time.Millisecond) || time.Since(begun) < 20*time.Millisecond {
+		t.Errorf("something to read from nobody, after %v", time.Since(begun))
+	}
+	if Poll(fds[1], In, -time.Second) {
+		t.Error("the time was over, and there was something to read")
+	}
+	if !Poll(fds[1], Out, time.Minute) {
+		t.Error("no room to write to")
+	}
+	time.AfterFunc(10*time.Millisecond, func() { Send(fds[0], []byte("x")) })
+	if !Poll(fds[1], In, time.Minute) {
+		t.Error("a byte was not seen")
+	}
+	Close(fds[0])
+	if !Poll(fds[1], In, time.Minute) {
+		t.Error("an end was not seen")
+	}
+}
