@@ -215,6 +215,8 @@ func (s *session) judgePostgres(data []byte) []byte {
 	case tlsbridge.PostgresTLS:
 		s.stage = sayHello
 		s.judgeHello(data)
+	case tlsbridge.PostgresCancel:
+		s.routePlain(data)
 	case tlsbridge.PostgresPlain:
 		if s.server != nil {
 			s.refusePostgres()

@@ -484,6 +484,16 @@ func TestPostgres(t *testing.T) {
 		hearEnd(t, c, "")
 		r.wantEnds(NotTLS)
 	})
+	t.Run("cancel", func(t *testing.T) { // libpq before 17 never encrypts it
+		r := newTLSRig(t, terminate, echoTLS, func(c *config.Config) { c.Frontends[0].STARTTLS = "postgres" })
+		const cancel = "\x00\x00\x00\x10\x04\xd2\x16\x2e\x00\x00\x00\x01\x00\x00\x00\x02"
+		c := r.dial()
+		say(t, c, cancel)
+		hear(t, c, cancel)
+		_ = c.CloseWrite()
+		hearEnd(t, c, "")
+		r.wantEnds(ClientEOF)
+	})
 	t.Run("stuffed", func(t *testing.T) { // CVE-2021-23214
 		r := newTLSRig(t, terminate, unreached(t), func(c *config.Config) { c.Frontends[0].STARTTLS = "postgres" })
 		c := r.dial()

@@ -10,7 +10,8 @@ const (
 	PostgresSSL                         // SSLRequest: answer PostgresYes, then a ClientHello follows; or PostgresNo
 	PostgresGSS                         // GSSENCRequest: answer PostgresNo, then one of the others follows
 	PostgresTLS                         // a ClientHello at once (sslnegotiation=direct): go on with Peeker
-	PostgresPlain                       // a StartupMessage or CancelRequest: no encryption wanted
+	PostgresPlain                       // a StartupMessage: no encryption wanted
+	PostgresCancel                      // a CancelRequest, which libpq before 17 never encrypts: it holds no secret but its own key
 	PostgresTooFar                      // a request for encryption and more behind it: see PeekPostgres
 	PostgresNot                         // not PostgreSQL
 )
@@ -66,8 +67,9 @@ func PeekPostgres(b []byte) PostgresFirst {
 			return PostgresGSS
 		}
 		return PostgresSSL
-	case code == postgresCancelCode && size >= 12 && size <= postgresMaxStartup,
-		code>>16 >= 1 && code>>16 <= 3 && size > postgresRequest && size <= postgresMaxStartup:
+	case code == postgresCancelCode && size >= 12 && size <= postgresMaxStartup:
+		return PostgresCancel
+	case code>>16 >= 1 && code>>16 <= 3 && size > postgresRequest && size <= postgresMaxStartup:
 		return PostgresPlain
 	}
 	return PostgresNot

@@ -16,7 +16,7 @@ func TestPeekPostgres(t *testing.T) {
 		"GSSENCRequest":  {"\x00\x00\x00\x08\x04\xd2\x16\x30", PostgresGSS},
 		"startup 3.0":    {startup, PostgresPlain},
 		"startup 3.2":    {"\x00\x00\x00\x16\x00\x03\x00\x02user", PostgresPlain},
-		"cancel":         {"\x00\x00\x00\x10\x04\xd2\x16\x2e\x00\x00\x00\x01\x00\x00\x00\x02", PostgresPlain},
+		"cancel":         {"\x00\x00\x00\x10\x04\xd2\x16\x2e\x00\x00\x00\x01\x00\x00\x00\x02", PostgresCancel},
 		"direct TLS":     {"\x16\x03\x01", PostgresTLS},
 		"injected":       {PostgresSSLRequest + "\x16", PostgresTooFar},
 		"injected query": {PostgresSSLRequest + startup, PostgresTooFar},

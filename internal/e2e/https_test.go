@@ -198,7 +198,6 @@ pool = "b"
 		config += fmt.Sprintf("[pools.%s]\nbackends = [ { address = %q } ]\n", name, w.address)
 	}
 	lb := start(t, config)
-	const rejected = -1
 	for _, test := range []struct {
 		frontend, name, want string
 		code                 int
