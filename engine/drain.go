@@ -108,7 +108,7 @@ func (e *Engine) Drain(ctx context.Context, reason func() Reason) int64 {
 	e.mu.Unlock()
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
-	for e.sessions.Load() > 0 || e.leaving.Load() > 0 || e.flows.Load() > 0 {
+	for e.sessions.Load() > 0 || e.leaving.Load() > 0 || e.lingering.Load() > 0 || e.flows.Load() > 0 {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -57,6 +57,7 @@ type Engine struct {
 	socketLimit atomic.Int64
 	draining    atomic.Bool
 	leaving     atomic.Int64                      // listeners on the shards that go when their queues are empty
+	lingering   atomic.Int64                      // clients who are being told why they were turned away
 	workers     atomic.Pointer[tlsbridge.Workers] // nil until there is TLS
 
 	// Guarded by gatesMu: those who ask for the counters do not wait for files that Prepare reads.

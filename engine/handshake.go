@@ -33,9 +33,10 @@ func (s *session) handshakeClient(data []byte) {
 
 // handshakeBackend begins the handshake with the backend, which is connected.
 func (s *session) handshakeBackend() {
-	now := s.sh.loop.Now()
+	if s.state != asking { // which has the same time, and not twice
+		s.sh.loop.After(&s.timer, s.sh.loop.Now(), s.pool.Config.TLS.HandshakeTimeout)
+	}
 	s.state = handshakingBackend
-	s.sh.loop.After(&s.timer, now, s.pool.Config.TLS.HandshakeTimeout)
 	b := &s.backend
 	b.setNoDelay()
 	b.handshake(func(p tlsbridge.Params) *tlsbridge.Conn {

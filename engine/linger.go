@@ -39,6 +39,7 @@ func (x *side) linger() {
 	l.prev, l.next = head.prev, head
 	head.prev.next, head.prev = l, l
 	sh.lingers++
+	sh.eng.lingering.Add(1)
 	l.flush()
 	if sh.loop.Register(l.fd, l) != nil {
 		l.end()
@@ -94,6 +95,7 @@ func (l *lingerer) end() {
 	l.drop()
 	l.prev.next, l.next.prev = l.next, l.prev
 	l.sh.lingers--
+	l.sh.eng.lingering.Add(-1)
 	l.sh.loop.Cancel(&l.timer)
 	l.sh.loop.Close(l.fd)
 }

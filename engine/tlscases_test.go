@@ -273,3 +273,31 @@ func TestTLSHangUp(t *testing.T) {
 		t.Errorf("%+v", rec)
 	}
 }
+
+// TestDrainLingers: a drain waits for those who are being told why they were turned away.
+func TestDrainLingers(t *testing.T) {
+	r := newTLSRig(t, terminate, unreached(t), nil)
+	c := r.dial()
+	say(t, c, "\x16\x03\x01\x00\x00") // refused, and keeps its end open
+	r.wantEnds(BadHello)
+	if n := r.e.lingering.Load(); n != 1 {
+		t.Fatalf("%d linger", n)
+	}
+	begun := time.Now()
+	drained := make(chan struct{})
+	go func() {
+		r.e.Drain(t.Context(), func() Reason { return Drained })
+		close(drained)
+	}()
+	alert := make([]byte, 7)
+	if _, err := io.ReadFull(c, alert); err != nil || alert[6] != 50 {
+		t.Errorf("the client heard %x, %v", alert, err)
+	}
+	select {
+	case <-drained:
+		t.Errorf("the drain was over after %v", time.Since(begun))
+	default:
+	}
+	_ = c.Close()
+	<-drained
+}
