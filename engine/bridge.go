@@ -137,19 +137,18 @@ func (x *side) broke(err error) {
 		x.ended()
 		return
 	}
-	s, y := x.s, x.peer()
-	if err == tlsbridge.ErrTruncated && y.eof && !x.backlogged() {
-		// It has all that there was for it, and hangs up, as many clients do. The other end, which was done before, has
-		// nothing to be misled about.
-		x.ended()
-		return
-	}
+	s := x.s
 	if s.fault == none {
 		s.fault = ClientTLS + Reason(x.kind)
-		if err == tlsbridge.ErrTruncated {
+		switch {
+		case err == tlsbridge.ErrTruncated && x.kind == ToClient && s.backend.eof && !x.backlogged():
+			s.fault = BackendEOF // it has all that there was for it and hangs up, as many clients do
+		case err == tlsbridge.ErrTruncated:
 			s.fault = ClientTruncated + Reason(x.kind)
 		}
-		s.own().detail = detail(err)
+		if s.fault != BackendEOF {
+			s.own().detail = detail(err)
+		}
 	}
 	if err != tlsbridge.ErrTruncated {
 		x.linger()

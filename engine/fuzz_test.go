@@ -172,7 +172,7 @@ func (r *bridgeRig) play(t *testing.T, x *bridged) {
 func (x *bridged) reasons(f form) []Reason {
 	switch {
 	case x.cut == clientTruncates && f.terminate:
-		return []Reason{ClientTruncated}
+		return []Reason{ClientTruncated, BackendEOF} // the backend may have been done
 	case x.cut == clientTruncates || x.cut == clientResets:
 		return []Reason{ClientRST}
 	case x.cut == backendTruncates && f.originate:

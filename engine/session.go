@@ -397,7 +397,8 @@ func (s *session) end(reason Reason) {
 	s.fed()
 	s.greeted()
 	s.forget()
-	reset := !reason.natural()
+	// Who hangs up without close_notify ends a session well where the backend was done, but it has cut its own stream.
+	reset := !reason.natural() || s.client.failed
 	s.client.close(reset)
 	s.backend.close(reset)
 	duration := sh.loop.Now() - s.started
