@@ -246,7 +246,7 @@ func TestCheckAndExitCodes(t *testing.T) {
 		stdout, stderr string // what they have to contain
 	}{
 		{[]string{"check", "--config", good}, 0, "good: 1 frontend, 1 pool, 1 backend", ""},
-		{[]string{"check", "--config", bad}, 1, "", "bad.toml:7: pools.p.policy: got \"rand\"; want random, roundrobin, leastconn or iphash (did you mean \"random\"?)\nawe4lb: 2 mistakes\n"},
+		{[]string{"check", "--config", bad}, 1, "", "bad.toml:7: pools.p.policy: got \"rand\"; want random, roundrobin, leastconn, leasttime, leastbandwidth, p2c, iphash or maglev (did you mean \"random\"?)\nawe4lb: 2 mistakes\n"},
 		{[]string{"check", "--config", "/nonexistent"}, 1, "", "awe4lb: open /nonexistent: no such file or directory"},
 		{[]string{"run", "--config", bad}, 1, "", "2 mistakes"},
 		{[]string{"--config", bad}, 1, "", "2 mistakes"},

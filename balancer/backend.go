@@ -12,18 +12,34 @@ type Backend struct {
 	Pool    string
 	Address config.Address
 	Name    string // Address as text
+	live    *poolLive
+
+	// Shared: atomics that every pick reads and that seldom change.
+	condition atomic.Uint32        // see state.go
+	ramp      atomic.Int64         // clock at which slow start began; 0: it is over
+	seat      atomic.Pointer[seat] // in the picker that wants to hear of Release; nil: none does
+	bandwidth bandwidth            // of leastbandwidth
 
 	// Shared: atomics. On a cache line of their own: every shard writes here.
 	_      [64]byte
 	active atomic.Int64
-	_      [56]byte
+
+	// Of leasttime: connections write them too.
+	connect, answer latency
+
+	_ [40]byte
 }
 
 // Active returns the sessions that hold b now, those still connecting included. Safe from any goroutine.
 func (b *Backend) Active() int64 { return b.active.Load() }
 
 // Release gives back what Pool.Pick counted. Safe from any goroutine.
-func (b *Backend) Release() { b.active.Add(-1) }
+func (b *Backend) Release() {
+	n := b.active.Add(-1)
+	if s := b.seat.Load(); s != nil {
+		s.released(n)
+	}
+}
 
 // acquire counts one more session on b unless that would be more than limit; 0 is no limit.
 func (b *Backend) acquire(limit int64) bool {
@@ -42,12 +58,26 @@ type Member struct {
 	weight, limit int64
 }
 
-// usable reports whether m may be picked now, given what was tried before.
-func (m *Member) usable(tried []*Backend) bool {
-	if m.weight == 0 || m.limit > 0 && m.active.Load() >= m.limit {
+// wish is what a session asks of a picker.
+type wish struct {
+	key   uint64     // of the client, for policies that go by it
+	tried []*Backend // not these
+	down  bool       // those that are down will do too
+}
+
+// free reports whether m may be picked by whoever has tried nothing, as far as that shows at a glance: inlined, it is what
+// hot paths ask before usable.
+func (m *Member) free() bool { return m.limit == 0 && m.condition.Load() == 0 }
+
+// usable reports whether m may be picked now.
+func (m *Member) usable(w wish) bool {
+	if c := m.condition.Load(); c != 0 && !(w.down && c == isDown) {
 		return false
 	}
-	for _, b := range tried {
+	if m.limit > 0 && m.active.Load() >= m.limit {
+		return false
+	}
+	for _, b := range w.tried {
 		if b == m.Backend {
 			return false
 		}

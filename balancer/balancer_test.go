@@ -29,7 +29,11 @@ func pool(policy string, backends ...string) *config.Pool {
 	return p
 }
 
-func built(cfg *config.Pool) *Pool { return buildPool(cfg, identities{}) }
+func built(cfg *config.Pool) *Pool {
+	p := buildPool(cfg, "", identities{})
+	p.sit()
+	return p
+}
 
 func port(b *Backend) int { return int(b.Address.IP.Port()) }
 
@@ -170,6 +174,10 @@ func clientKey(i int) uint64 {
 	return ClientKey(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
 }
 
+func clientAt(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), uint16(1024+i%60000))
+}
+
 func TestIPHash(t *testing.T) {
 	const clients = 60_000
 	owners := func(p *Pool) []int {
@@ -229,7 +237,7 @@ func TestIPHash(t *testing.T) {
 }
 
 func TestEveryPolicyKeepsTheRules(t *testing.T) {
-	for _, policy := range []string{"random", "roundrobin", "leastconn", "iphash"} {
+	for _, policy := range policies {
 		t.Run(policy, func(t *testing.T) {
 			t.Run("tiers", func(t *testing.T) {
 				p := built(pool(policy, "1/5", "1/0", "1/0", "1/9"))
@@ -425,35 +433,5 @@ func TestApply(t *testing.T) {
 	}
 	if want := "[prepare 1 commit prepare 2 commit prepare 3 prepare 3 commit]"; fmt.Sprint(pl.calls) != want {
 		t.Errorf("plane saw %v, want %s", pl.calls, want)
-	}
-}
-
-func BenchmarkPick(b *testing.B) {
-	for _, policy := range []string{"random", "roundrobin", "leastconn", "iphash"} {
-		for _, n := range []int{3, 100} {
-			spec := make([]string, n)
-			for i := range spec {
-				spec[i] = fmt.Sprint(1 + i%3)
-			}
-			p := built(pool(policy, spec...))
-			b.Run(fmt.Sprintf("%s/%d", policy, n), func(b *testing.B) {
-				b.ReportAllocs()
-				for b.Loop() {
-					p.Pick(0, nil).Release()
-				}
-			})
-		}
-	}
-}
-
-func BenchmarkBuild1000(b *testing.B) {
-	spec := make([]string, 1000)
-	for i := range spec {
-		spec[i] = fmt.Sprint(1 + i%10)
-	}
-	cfg := &config.Config{Pools: []*config.Pool{pool("roundrobin", spec...)}}
-	b.ReportAllocs()
-	for b.Loop() {
-		build(cfg, 1, identities{})
 	}
 }

@@ -25,7 +25,7 @@ func build(cfg *config.Config, version uint64, known identities) *Snapshot {
 		backends:  map[*Backend]bool{},
 	}
 	for _, c := range cfg.Pools {
-		p := buildPool(c, known)
+		p := buildPool(c, cfg.Engine.Zone, known)
 		s.Pools = append(s.Pools, p)
 		s.pools[c.Name] = p
 		for _, m := range p.Members {
@@ -44,20 +44,28 @@ func build(cfg *config.Config, version uint64, known identities) *Snapshot {
 	return s
 }
 
-func buildPool(c *config.Pool, known identities) *Pool {
-	p := &Pool{Config: c, live: known.pools[c.Name]}
-	if p.live == nil {
-		p.live = new(poolLive)
+// buildPool makes a pool; zone is our own.
+func buildPool(c *config.Pool, zone string, known identities) *Pool {
+	p := &Pool{Config: c, live: known.pools[c.Name], threshold: c.PanicThreshold, keyed: keyedBy(c)}
+	members := make([]*Backend, len(c.Backends))
+	for i, bc := range c.Backends {
+		members[i] = known.backends[backendKey{c.Name, bc.Address}]
+		if members[i] != nil && p.live == nil {
+			p.live = members[i].live // a pool comes back while its sessions go on
+		}
 	}
-	for _, bc := range c.Backends {
-		b := known.backends[backendKey{c.Name, bc.Address}]
+	if p.live == nil {
+		p.live = newPoolLive()
+	}
+	for i, bc := range c.Backends {
+		b := members[i]
 		if b == nil {
-			b = &Backend{Pool: c.Name, Address: bc.Address, Name: bc.Address.String()}
+			b = &Backend{Pool: c.Name, Address: bc.Address, Name: bc.Address.String(), live: p.live}
 		}
 		p.Members = append(p.Members, &Member{Backend: b, Config: bc,
 			weight: int64(bc.Weight), limit: int64(bc.MaxConnections)})
 	}
-	p.tiers = tiers(c, p.Members, p.live)
+	p.tiers = newTiers(c, zone, p.Members, p.live)
 	return p
 }
 

@@ -70,6 +70,8 @@ func (d *Director) Apply(cfg *config.Config) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	startSlow(old, next)
+	next.sit()
 	d.current.Store(next)
 	report := &Report{Version: next.Version, Changes: compare(old, next), NeedRestart: needRestart(old, next)}
 	report.Changes = append(report.Changes, plan.Commit()...)

@@ -3,49 +3,177 @@ package balancer
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"awe4lb/config"
 )
 
 // picker chooses among the members of one tier, by one policy. It is made once per snapshot and asked by all shards.
 type picker interface {
-	// pick returns a usable member that is not in tried, or nil when there is none. key is ClientKey of the client, for
-	// policies that go by it. It may ask usable more than once, and the answer may change in between. Never blocks or allocates; safe from any goroutine.
-	pick(key uint64, tried []*Backend) *Member
+	// pick returns a usable member, or nil when there is none. It may ask usable more than once, and the answer may change
+	// in between. Never blocks or allocates; safe from any goroutine.
+	pick(w wish) *Member
 }
 
 // newPicker makes the picker of a policy for the members of a tier, none of which has weight 0. config has checked the
 // name.
-func newPicker(policy string, members []*Member, live *poolLive) picker {
-	switch policy {
+func newPicker(cfg *config.Pool, members []*Member, live *poolLive) picker {
+	slow := int64(cfg.SlowStart)
+	switch cfg.Policy {
 	case "random":
-		return newRandom(members)
+		return newRandom(members, live, slow)
 	case "roundrobin":
-		return newRoundRobin(members, live)
+		return newRoundRobin(members, live, slow)
 	case "leastconn":
-		return &leastConn{members: members, live: live}
+		return newLeastConn(members, live, slow)
+	case "leasttime":
+		return &leastTime{newRandom(members, live, slow)}
+	case "leastbandwidth":
+		return newLeastBandwidth(members, live, slow)
+	case "p2c":
+		return &twoChoices{newRandom(members, live, slow)}
 	case "iphash":
 		return newIPHash(members)
+	case "maglev":
+		return newMaglev(members)
 	}
-	panic(fmt.Sprintf("balancer: policy %q passed validation and has no picker", policy))
+	panic(fmt.Sprintf("balancer: policy %q passed validation and has no picker", cfg.Policy))
 }
 
-// tiers makes the pickers of a pool, one for each priority in use, lowest number first.
-func tiers(cfg *config.Pool, members []*Member, live *poolLive) []picker {
-	byPriority := map[int][]*Member{}
+// tier is the members of a pool that are chosen among before those of the next tier are: those of one priority, or with
+// config.Pool.PreferZone those of one priority that are in our zone, or are not.
+type tier struct {
+	picker
+	members []*Member
+
+	// Shared: atomics. The generation of states (see poolLive) and the percentage of the weight that is up, in one word: the
+	// first pick after a change works it out again.
+	health atomic.Uint64
+}
+
+// newTiers makes the tiers of a pool in the order in which they are asked. zone is our own.
+func newTiers(cfg *config.Pool, zone string, members []*Member, live *poolLive) []*tier {
+	type rank struct {
+		priority int
+		far      bool
+	}
+	ranked := map[rank][]*Member{}
+	var ranks []rank
 	for _, m := range members {
-		if m.weight > 0 {
-			byPriority[m.Config.Priority] = append(byPriority[m.Config.Priority], m)
+		if m.weight == 0 {
+			continue
+		}
+		r := rank{m.Config.Priority, cfg.PreferZone && zone != "" && m.Config.Zone != zone}
+		if ranked[r] == nil {
+			ranks = append(ranks, r)
+		}
+		ranked[r] = append(ranked[r], m)
+	}
+	slices.SortFunc(ranks, func(a, b rank) int {
+		if a.priority != b.priority {
+			return a.priority - b.priority
+		}
+		if a.far == b.far {
+			return 0
+		} else if b.far {
+			return -1
+		}
+		return 1
+	})
+	tiers := make([]*tier, 0, len(ranks))
+	for _, r := range ranks {
+		tiers = append(tiers, &tier{picker: newPicker(cfg, ranked[r], live), members: ranked[r]})
+	}
+	return tiers
+}
+
+// up returns the percentage, rounded down, of the weight of t that is up. Members that are not to be used by order do not
+// count; 100 when there are no others. states is the generation of now.
+func (t *tier) up(states uint64) int {
+	if states == 0 { // everybody has always been up
+		return 100
+	}
+	if h := t.health.Load(); h>>8 == states {
+		return int(h & 0xff)
+	}
+	var up, all int64
+	for _, m := range t.members {
+		switch m.State() {
+		case Up:
+			up += m.weight
+			all += m.weight
+		case Down:
+			all += m.weight
 		}
 	}
-	priorities := make([]int, 0, len(byPriority))
-	for p := range byPriority {
-		priorities = append(priorities, p)
+	percent := int64(100)
+	if all > 0 {
+		percent = up * 100 / all
 	}
-	slices.Sort(priorities)
-	pickers := make([]picker, 0, len(priorities))
-	for _, p := range priorities {
-		pickers = append(pickers, newPicker(cfg.Policy, byPriority[p], live))
+	t.health.Store(states<<8 | uint64(percent))
+	return int(percent)
+}
+
+// take picks a member and counts a session on it.
+func (t *tier) take(w wish) *Backend {
+	// Between picking and counting another shard may take the last place. Then that backend is no longer usable and the
+	// next round finds another.
+	for m := t.pick(w); m != nil; m = t.pick(w) {
+		if m.acquire(m.limit) {
+			return m.Backend
+		}
 	}
-	return pickers
+	return nil
+}
+
+// Pick returns a backend with one session or flow counted on it, which the caller gives back with Release, or nil when no
+// backend is usable: all are in tried, down, at their limit, not to be used by order, or have weight 0. key is Pool.Key of
+// the client. Safe from any goroutine; never blocks or allocates.
+//
+// The first tier serves that has a usable backend, where a tier with less than config.Pool.PanicThreshold percent of its
+// weight up does not count: the few left would break down one after the other. When no tier is left by that rule, those
+// passed over serve with all their backends, down or not, beginning with the one of which most is up: checks that find
+// nearly everything down are more likely to be wrong than right, and if they are right nothing is lost.
+func (p *Pool) Pick(key uint64, tried []*Backend) *Backend {
+	w := wish{key: key, tried: tried}
+	states := p.live.states.Load()
+	poor := false
+	for _, t := range p.tiers {
+		if t.up(states) < p.threshold {
+			poor = true
+		} else if b := t.take(w); b != nil {
+			return b
+		}
+	}
+	if !poor {
+		return nil
+	}
+	w.down = true
+	return p.panicPick(w, states)
+}
+
+// panicPick picks from the tiers that Pick passed over, of which most is up first. Tiers are few.
+func (p *Pool) panicPick(w wish, states uint64) *Backend {
+	last := p.threshold
+	for {
+		most := -1
+		for _, t := range p.tiers {
+			if up := t.up(states); up < last && up > most {
+				most = up
+			}
+		}
+		if most < 0 {
+			return nil
+		}
+		for _, t := range p.tiers {
+			if t.up(states) != most {
+				continue
+			}
+			if b := t.take(w); b != nil {
+				p.live.panics.Add(1)
+				return b
+			}
+		}
+		last = most
+	}
 }

@@ -1,9 +1,6 @@
 package balancer
 
-import (
-	"math/rand/v2"
-	"slices"
-)
+import "slices"
 
 // roundRobin takes the members in turn, each as often as its weight says and spread evenly over the round. The round is
 // worked out once; a pick is one atomic add, so the order is exact across all shards.
@@ -11,17 +8,18 @@ type roundRobin struct {
 	members []*Member
 	round   []uint16 // indexes into members
 	live    *poolLive
+	slow    int64 // see Member.part
 }
 
 // maxRound bounds the table: above it, weights are rounded to 1/16384 of the whole.
 const maxRound = 1 << 14
 
-func newRoundRobin(members []*Member, live *poolLive) *roundRobin {
+func newRoundRobin(members []*Member, live *poolLive, slow int64) *roundRobin {
 	weights := make([]int64, len(members))
 	for i, m := range members {
 		weights[i] = m.weight
 	}
-	return &roundRobin{members: members, round: smoothRound(weights), live: live}
+	return &roundRobin{members: members, round: smoothRound(weights), live: live, slow: slow}
 }
 
 // smoothRound returns a sequence in which each index appears in proportion to its weight, at even distances. Method:
@@ -72,21 +70,32 @@ func gcd(a, b int64) int64 {
 }
 
 // pick passes over members that are not usable by taking further turns, so that their share is spread over the others
-// and does not fall on their neighbour alone. A second choice takes no turn: else every client would start with the same
-// dead backend again.
-func (r *roundRobin) pick(key uint64, tried []*Backend) *Member {
+// and does not fall on their neighbour alone. So does a member in slow start with most of its turns. A second choice takes
+// no turn: else every client would start with the same dead backend again.
+func (r *roundRobin) pick(w wish) *Member {
 	n := uint64(len(r.round))
-	if len(tried) > 0 {
-		start := rand.Uint64N(n)
-		for i := range n {
-			if m := r.members[r.round[(start+i)%n]]; m.usable(tried) {
+	if len(w.tried) > 0 {
+		for range 8 { // by weight, as long as that is likely to succeed
+			if m := r.members[r.round[r.live.random()%n]]; m.usable(w) {
 				return m
 			}
 		}
-		return nil
+		return r.around(r.live.random()%n, w)
 	}
 	for range n {
-		if m := r.members[r.round[(r.live.turn.Add(1)-1)%n]]; m.usable(tried) {
+		m := r.members[r.round[(r.live.turn.Add(1)-1)%n]]
+		if m.usable(w) && (r.slow == 0 || !m.turnsAway(r.slow, r.live.random())) {
+			return m
+		}
+	}
+	return r.around(r.live.random()%n, w) // perhaps somebody in slow start
+}
+
+// around returns the first member from a place in the round on that is usable.
+func (r *roundRobin) around(start uint64, w wish) *Member {
+	n := uint64(len(r.round))
+	for i := range n {
+		if m := r.members[r.round[(start+i)%n]]; m.usable(w) {
 			return m
 		}
 	}

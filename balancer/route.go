@@ -60,11 +60,17 @@ func newRoutes(cfg *config.Frontend, pools map[string]*Pool) routes {
 			}
 		}
 	}
+	for i := range rs.list {
+		rs.asksHello = rs.asksHello || hashesName(rs.list[i].choice.Pool)
+	}
+	rs.asksHello = rs.asksHello || hashesName(pools[cfg.Pool])
 	if rs.unknown == "any" {
 		rs.others = rs.everyPool(pools[cfg.Pool])
 	}
 	return rs
 }
+
+func hashesName(p *Pool) bool { return p != nil && p.AsksName() }
 
 // everyPool returns the pools of all routes and then last, each once. A pool that several routes lead to is reached as the
 // first of them reaches it.
@@ -111,7 +117,8 @@ func (rs *routes) first(c *client) *route {
 // before reports whether a begins with a lower number than b. An empty list comes last.
 func before(a, b []int32) bool { return len(a) > 0 && (len(b) == 0 || a[0] < b[0]) }
 
-// NeedsHello reports whether a route of f looks at the ClientHello: its name, or its application protocols.
+// NeedsHello reports whether a route of f looks at the ClientHello, its name or its application protocols, or a pool that f
+// leads to goes by the name.
 func (f *Frontend) NeedsHello() bool { return f.routes.asksHello }
 
 // AsksName reports whether a route of f looks at the name in the ClientHello.

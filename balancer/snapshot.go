@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"math/rand/v2"
 	"sync/atomic"
 
 	"awe4lb/config"
@@ -69,30 +70,36 @@ type Pool struct {
 
 	Attached any // see Frontend.Attached
 
-	live  *poolLive
-	tiers []picker // lowest priority number first
+	live      *poolLive
+	tiers     []*tier // in the order in which they are asked
+	threshold int     // percent; see Pick
+	keyed     keyed
 }
 
 // poolLive is what of a pool outlives snapshots, so that a reload does not send the next connection to the first
 // backend again.
 type poolLive struct {
-	_    [64]byte
-	turn atomic.Uint64
-	_    [56]byte
+	// Shared: atomics that seldom change.
+	states atomic.Uint64 // counts the changes of states of backends: a generation
+	panics atomic.Uint64 // picks in panic
+
+	eachRate atomic.Uint64 // of leastbandwidth: float64 bytes a second of the average session
+
+	// Shared: atomics that every pick may write.
+	_      [64]byte
+	turn   atomic.Uint64
+	chance atomic.Uint64
+	_      [48]byte
 }
 
-// Pick returns a backend with one session or flow counted on it, which the caller gives back with Release, or nil when no
-// backend is usable: all are in tried, at their limit, or have weight 0. key is ClientKey of the client. The tier with the
-// lowest priority number that has a usable backend serves. Safe from any goroutine; never blocks or allocates.
-func (p *Pool) Pick(key uint64, tried []*Backend) *Backend {
-	for _, tier := range p.tiers {
-		// Between picking and counting another shard may take the last place. Then that backend is no longer usable and the
-		// next round finds another.
-		for m := tier.pick(key, tried); m != nil; m = tier.pick(key, tried) {
-			if m.acquire(m.limit) {
-				return m.Backend
-			}
-		}
-	}
-	return nil
+func newPoolLive() *poolLive {
+	l := new(poolLive)
+	l.chance.Store(rand.Uint64())
+	return l
 }
+
+// random returns 64 random bits: SplitMix64 on a counter that all shards share, a third of the cost of math/rand's.
+func (l *poolLive) random() uint64 { return mix(l.chance.Add(0x9e3779b97f4a7c15)) }
+
+// PanicPicks returns how often a backend was picked whether down or not, because too few were up. Safe from any goroutine.
+func (p *Pool) PanicPicks() uint64 { return p.live.panics.Load() }

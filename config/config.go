@@ -83,6 +83,9 @@ type Engine struct {
 	User           string        `toml:"user"`                                  // user to become after binding when started as root; default "" = stay; a change needs a restart
 	Group          string        `toml:"group"`                                 // group to become, with user; default "" = the user's own; a change needs a restart
 
+	// Zone is where this process runs, for pools with prefer_zone. Default "" = unknown. A reload applies it.
+	Zone string `toml:"zone"`
+
 	// Those who make TLS handshakes: threads beside the shards, which never wait for the network. A change needs a restart.
 	TLSWorkers int   `toml:"tls_workers" range:"0..1024"` // default 0 = as many as shards
 	TLSNice    int   `toml:"tls_nice" range:"0..19"`      // their nice value: above 0, a flood of handshakes gives way to other traffic, and costs more each; default 0
@@ -283,8 +286,14 @@ type Match struct {
 
 // Pool is a set of backends and how to choose among them. A reload applies it to new sessions.
 type Pool struct {
-	Name            string        `toml:"-"`                                                                                             // the table's name, as for frontends
-	Policy          string        `toml:"policy" oneof:"random roundrobin leastconn iphash" later:"leastbandwidth leasttime p2c maglev"` // default roundrobin
+	Name            string        `toml:"-"`                                                                                     // the table's name, as for frontends
+	Policy          string        `toml:"policy" oneof:"random roundrobin leastconn leasttime leastbandwidth p2c iphash maglev"` // default roundrobin
+	HashKey         string        `toml:"hash_key" oneof:"source source_port prefix sni"`                                        // what of a client iphash and maglev go by; default source
+	HashPrefixV4    int           `toml:"hash_prefix_v4" range:"0..32"`                                                          // bits of an IPv4 address that count, with hash_key = "prefix"; default 24
+	HashPrefixV6    int           `toml:"hash_prefix_v6" range:"0..128"`                                                         // the same for IPv6; default 56
+	SlowStart       time.Duration `toml:"slow_start" range:"0|100ms..1h"`                                                        // a backend that comes, or comes back up, has its whole weight after this time; default 0 = at once
+	PanicThreshold  int           `toml:"panic_threshold" range:"0..100"`                                                        // percent of a tier's weight that must be up for the others to be left out; default 50, 0 = off
+	PreferZone      bool          `toml:"prefer_zone"`                                                                           // backends of engine.zone first; default false
 	Backends        []*Backend    `toml:"backends"`
 	ConnectTimeout  time.Duration `toml:"connect_timeout" range:"1ms..10m"`                       // see Defaults
 	ConnectAttempts int           `toml:"connect_attempts" range:"1..16"`                         // backends tried for one client; default 3
@@ -295,12 +304,19 @@ type Pool struct {
 	TLS             *PoolTLS      `toml:"tls"`                                                    // nil: plain
 }
 
+// Hashes reports whether the policy of p goes by a hash of the client.
+func (p *Pool) Hashes() bool { return p.Policy == "iphash" || p.Policy == "maglev" }
+
+// HashesName reports whether the policy of p goes by the name in the ClientHello.
+func (p *Pool) HashesName() bool { return p.Hashes() && p.HashKey == "sni" }
+
 // Backend is one address in one pool. A reload applies it; a backend that stays keeps its counters.
 type Backend struct {
 	Address        Address `toml:"address"`                               // required; ip:port, [v6]:port, [v6%zone]:port, localhost:port or unix:/path
 	Weight         int     `toml:"weight" range:"0..1000"`                // share of new connections; default 1; 0 = none
 	Priority       int     `toml:"priority" range:"0..255"`               // tier; default 0; the lowest tier with a usable backend serves
 	MaxConnections int     `toml:"max_connections" range:"0..2147483647"` // sessions at once; default 0 = no limit
+	Zone           string  `toml:"zone"`                                  // where it is, for prefer_zone; default "" = unknown
 }
 
 // Frontend returns the frontend of that name, or nil. It searches: keep the result.

@@ -65,6 +65,10 @@ func newUDP() UDP {
 func newPool(d *Defaults) *Pool {
 	p := &Pool{
 		Policy:          "roundrobin",
+		HashKey:         "source",
+		HashPrefixV4:    24,
+		HashPrefixV6:    56,
+		PanicThreshold:  50,
 		ConnectTimeout:  d.ConnectTimeout,
 		ConnectAttempts: 3,
 		SendProxy:       "off",

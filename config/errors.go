@@ -11,7 +11,7 @@ import (
 
 // Error is one mistake in a configuration file. It prints as one line:
 //
-//	awe4lb.toml:12: pools.web.policy: got "rand"; want random, roundrobin, leastconn or iphash (did you mean "random"?)
+//	awe4lb.toml:12: pools.web.policy: got "rand"; want random, roundrobin, leastconn, leasttime, leastbandwidth, p2c, iphash or maglev (did you mean "random"?)
 //
 // Whatever in it comes from the file or the environment is escaped and cut.
 type Error struct {

@@ -89,7 +89,7 @@ var elsewhere = map[reflect.Type]map[string]string{
 	reflect.TypeFor[Pool](): {
 		"servers": "backends", "server": "backends", "upstreams": "backends", "targets": "backends", "nodes": "backends",
 		"members": "backends", "balance": "policy", "algorithm": "policy", "strategy": "policy", "retries": "connect_attempts",
-		"bind": "source", "timeout": "connect_timeout",
+		"bind": "source", "timeout": "connect_timeout", "slowstart": "slow_start", "warmup": "slow_start", "hash": "hash_key", "key": "hash_key",
 	},
 	reflect.TypeFor[Backend](): {"addr": "address", "host": "address", "url": "address", "server": "address", "maxconn": "max_connections"},
 	reflect.TypeFor[Match](): {"src": "source", "ip": "source", "client": "source", "cidr": "source", "server_name": "sni", "hostname": "sni", "host": "sni",

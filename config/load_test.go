@@ -172,7 +172,7 @@ func TestGoodEverything(t *testing.T) {
 	if want := (Admin{"unix:/run/awe4lb/admin.sock", Address{Path: "/run/awe4lb/admin.sock"}}); c.Admin != want {
 		t.Errorf("admin: got %+v; want %+v", c.Admin, want)
 	}
-	if want := (Engine{4, 100000, 64 << 10, false, 0, 90 * time.Second, "awe4lb", "www-data", 3, 5, []int{2, 3}, "/etc/awe4lb/tickets"}); !reflect.DeepEqual(c.Engine, want) {
+	if want := (Engine{4, 100000, 64 << 10, false, 0, 90 * time.Second, "awe4lb", "www-data", "b", 3, 5, []int{2, 3}, "/etc/awe4lb/tickets"}); !reflect.DeepEqual(c.Engine, want) {
 		t.Errorf("engine: got %+v; want %+v", c.Engine, want)
 	}
 	tcp := TCP{false, 15 * time.Second, 20 * time.Second, 4096, true}
@@ -198,14 +198,17 @@ func TestGoodEverything(t *testing.T) {
 		t.Errorf("routes: %+v", f.Routes[0])
 	}
 	p := c.Pool("web")
-	if p.Policy != "leastconn" || p.ConnectTimeout != 500*time.Millisecond || p.ConnectAttempts != 5 || len(p.Source) != 2 ||
+	if p.HashKey != "prefix" || p.HashPrefixV4 != 20 || p.HashPrefixV6 != 48 || c.Pool("internal").SlowStart != time.Minute || p.PanicThreshold != 30 || !p.PreferZone {
+		t.Errorf("pool: got %+v", p)
+	}
+	if p.Policy != "maglev" || p.ConnectTimeout != 500*time.Millisecond || p.ConnectAttempts != 5 || len(p.Source) != 2 ||
 		p.TCP != (TCP{false, 15 * time.Second, 5 * time.Second, 0, true}) || len(p.Backends) != 2 {
 		t.Errorf("pool: %+v", p)
 	}
-	if want := (Backend{Address{IP: mustAddrPort("10.0.0.1:80")}, 10, 1, 200}); *p.Backends[0] != want {
+	if want := (Backend{Address{IP: mustAddrPort("10.0.0.1:80")}, 10, 1, 200, "b"}); *p.Backends[0] != want {
 		t.Errorf("backend: got %+v; want %+v", *p.Backends[0], want)
 	}
-	if want := (Backend{Address{IP: mustAddrPort("[fe80::7%eth0]:9001")}, 1, 0, 0}); *c.Pool("internal").Backends[2] != want {
+	if want := (Backend{Address{IP: mustAddrPort("[fe80::7%eth0]:9001")}, 1, 0, 0, ""}); *c.Pool("internal").Backends[2] != want {
 		t.Errorf("backend: got %+v; want %+v", *c.Pool("internal").Backends[2], want)
 	}
 	if c.Frontend("none") != nil || c.Pool("none") != nil {

@@ -21,7 +21,7 @@ func (d *decoder) checkFrontendTLS(f *Frontend) {
 		d.each(t.ALPN, parseALPN)
 		d.once(&t.ALPN, "one protocol or more")
 	}
-	asksName, asksHello := f.AsksName(), f.AsksHello()
+	asksName, asksHello := f.AsksName(), f.AsksHello() || d.hashesName(f)
 	if p, ok := d.places[&f.ACMEChallenges]; ok && f.ACMEChallenges {
 		problem := ""
 		switch {
@@ -147,7 +147,7 @@ func (d *decoder) checkPoolTLS(p *Pool) {
 
 // checkNestedTLS warns where clients speak TLS all the way to a pool that puts TLS of its own around it.
 func (d *decoder) checkNestedTLS(f *Frontend) {
-	asksHello := f.TLS == nil && f.AsksHello()
+	asksHello := f.TLS == nil && (f.AsksHello() || d.hashesName(f))
 	check := func(name *string, through bool) {
 		pool := d.cfg.Pool(*name)
 		if !through || pool == nil || pool.TLS == nil {

@@ -110,6 +110,9 @@ func (d *decoder) checkDatagramPools(f *Frontend) {
 			d.fail(at, Error{Got: at.got(), Want: "a pool without send_proxy", Hint: d.places[&pool.SendProxy].path + " is set, and datagrams go as they are; transparent = true shows backends the client's address"})
 			return
 		}
+		if pool.HashesName() {
+			d.warn(at, "datagrams have no name to hash: clients go by their addresses", "")
+		}
 		for _, b := range pool.Backends {
 			if b.Address.IsUnix() {
 				d.fail(at, Error{Got: at.got(), Want: "a pool of IP addresses", Hint: d.places[&b.Address].path + " is " + b.Address.String() + ", where datagrams cannot go"})

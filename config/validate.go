@@ -187,6 +187,7 @@ func (d *decoder) checkPool(p *Pool) {
 	d.checkTCP(&p.TCP)
 	d.checkPoolTLS(p)
 	d.checkSendProxy(p)
+	d.checkPolicy(p)
 	if at, ok := d.places[&p.TCP.Backlog]; ok {
 		d.fail(at, Error{Problem: "a pool does not listen", Hint: "backlog belongs to [frontends.NAME.tcp] or [defaults.tcp]"})
 	}

@@ -111,6 +111,9 @@ func (d *decoder) word(p place, raw any, v reflect.Value, tag reflect.StructTag)
 	if near := nearest(s, words); near != "" && !p.fromEnv {
 		c.hint = didYouMean(near)
 	}
+	if ours := otherPolicies[s]; ours != "" && tag.Get("toml") == "policy" && !p.fromEnv {
+		c.hint, c.fix = "", ours
+	}
 	if slices.Contains(words, "1.3") {
 		c.hint, c.fix = "", fixVersion(s, words)
 		if c.fix == "" && strings.Contains(strings.ToLower(s), "ssl") {

@@ -141,5 +141,5 @@ policy = "rand"
 	fmt.Println(err)
 	// Output:
 	// awe4lb.toml:4: frontends.web.pool: got "wbe"; want the name of a pool: web (did you mean "web"?)
-	// awe4lb.toml:7: pools.web.policy: got "rand"; want random, roundrobin, leastconn or iphash (did you mean "random"?)
+	// awe4lb.toml:7: pools.web.policy: got "rand"; want random, roundrobin, leastconn, leasttime, leastbandwidth, p2c, iphash or maglev (did you mean "random"?)
 }
