@@ -215,7 +215,7 @@ func (l *datagramListener) pick(key *flowKey) (*balancer.Backend, DropReason) {
 	if pool == nil {
 		return nil, DropNoRoute
 	}
-	b := pool.Pick(balancer.ClientKey(client), nil)
+	b := pool.Pick(key.poolKey(pool), nil)
 	if b == nil {
 		fl.sh.poolStats(pool).NoBackend++
 		return nil, DropNoBackend

@@ -5,7 +5,6 @@ import (
 	"syscall"
 	"time"
 
-	"awe4lb/balancer"
 	"awe4lb/config"
 
 	"golang.org/x/sys/unix"
@@ -17,9 +16,8 @@ const fdRetry = 25 * time.Millisecond
 // dial picks a backend and starts to connect, again and again until one is on its way or none is left.
 func (s *session) dial(now int64) {
 	s.state = connecting
-	key := balancer.ClientKey(s.address.Addr())
 	for int(s.attempts) < s.pool.Config.ConnectAttempts {
-		b := s.pool.Pick(key, s.tried)
+		b := s.pool.Pick(s.key, s.tried)
 		if b == nil {
 			break
 		}
@@ -140,6 +138,9 @@ func (s *session) giveUp(reason Reason) bool {
 	s.closeBackend()
 	s.fed()
 	s.bstats.ConnectErrors[reason]++
+	if s.pool.Times() && reason != NoResources {
+		s.target.Connected(s.pool.Config.ConnectTimeout) // a quick refusal is no merit
+	}
 	if !s.client.failed {
 		s.fault = reason
 	}

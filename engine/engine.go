@@ -42,6 +42,7 @@ type Engine struct {
 	trouble   chan complaint
 	failing   chan complaint // about a backend: apart, so that one of them does not keep the others from being heard
 	left      chan struct{}  // the last flow of a UDP listener that is no longer configured has ended
+	measured  chan struct{}  // there is a pool that wants to be measured
 	quit      chan struct{}
 	running   sync.WaitGroup
 	epoch     time.Time // zero of clock
@@ -109,7 +110,8 @@ type bound struct {
 // a configuration.
 func New(d *balancer.Director, o Options) (*Engine, error) {
 	e := &Engine{director: d, log: o.Log, trouble: make(chan complaint, 16), failing: make(chan complaint, 16), left: make(chan struct{}, 1), quit: make(chan struct{}),
-		epoch: time.Now(), ports: localPorts(), bindings: map[bindKey]*bound{}, retired: map[bindKey]*bound{}, rates: map[string]*rateTable{},
+		measured: make(chan struct{}, 1),
+		epoch:    time.Now(), ports: localPorts(), bindings: map[bindKey]*bound{}, retired: map[bindKey]*bound{}, rates: map[string]*rateTable{},
 		gates: map[string]*gate{}, keeper: o.Certificates, challenge: o.Challenge}
 	wake := make(chan struct{}, 1)
 	for i := range o.Shards {
@@ -131,6 +133,7 @@ func New(d *balancer.Director, o Options) (*Engine, error) {
 	e.running.Go(func() { e.reportTrouble(e.trouble) })
 	e.running.Go(func() { e.reportTrouble(e.failing) })
 	e.running.Go(e.closeLeft)
+	e.running.Go(e.measure)
 	if o.Access != nil {
 		e.running.Go(func() { accessLoop(e.rings, wake, e.quit, o.Access, o.Flush) })
 	}
@@ -284,6 +287,12 @@ func (p *plan) Commit() []balancer.Change {
 	}
 	e.bindings = p.wanted
 	e.sweep()
+	if len(measuredPools(p.next)) > 0 {
+		select {
+		case e.measured <- struct{}{}:
+		default:
+		}
+	}
 	return changes
 }
 

@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"awe4lb/balancer"
 )
@@ -88,6 +89,11 @@ const noSource = math.MaxUint16
 // clientIP returns the client's address without its zone.
 func (k *flowKey) clientIP() netip.Addr { return netip.AddrFrom16(k.client).Unmap() }
 
+// poolKey returns what the policy of a pool goes by.
+func (k *flowKey) poolKey(pool *balancer.Pool) uint64 {
+	return pool.Key(netip.AddrPortFrom(k.clientIP(), k.port), nil)
+}
+
 // clientAddr returns the client's address and port. It allocates for a link-local client only.
 func (k *flowKey) clientAddr() netip.AddrPort {
 	a := k.clientIP()
@@ -154,7 +160,7 @@ func (fl *flows) choose(f *flow, to *balancer.Backend, tried []*balancer.Backend
 	if pool == nil {
 		return DropNoRoute
 	}
-	key := balancer.ClientKey(client)
+	key := f.key.poolKey(pool)
 	reason := DropNoBackend
 	for range max(pool.Config.ConnectAttempts, 1) {
 		b := pool.Pick(key, tried)
@@ -208,7 +214,11 @@ func (fl *flows) markReplied(f *flow) {
 	if f.waited == 0 {
 		waited := fl.sh.loop.Now() - f.started
 		f.waited = uint32(min(max(waited/1000, 1), math.MaxUint32))
-		fl.targets[f.target].stats.Reply.observe(waited)
+		t := fl.targets[f.target]
+		t.stats.Reply.observe(waited)
+		if t.refusal > 0 {
+			t.backend.Answered(time.Duration(waited))
+		}
 	}
 }
 

@@ -113,8 +113,9 @@ type target struct {
 	sa      sockaddr // the same for connect(2)
 
 	// Changed by a reload.
-	gone    bool     // no longer in the snapshot
-	sources []uint16 // numbers of the addresses to send from
+	gone    bool          // no longer in the snapshot
+	sources []uint16      // numbers of the addresses to send from
+	refusal time.Duration // what a refusal counts as, where the pool wants to know how long answers take; else 0
 
 	flows     int
 	refusedAt int64 // tick at which ICMP last said that nobody is there; 0 never
@@ -249,6 +250,10 @@ func (fl *flows) refresh(t *target, snap *balancer.Snapshot) {
 	fl.closeDirect(t) // the next one has the settings of now
 	t.sources = t.sources[:0]
 	if p := snap.Pool(t.backend.Pool); p != nil {
+		t.refusal = 0
+		if p.Times() {
+			t.refusal = p.Config.ConnectTimeout
+		}
 		for _, a := range p.Config.Source {
 			if a.Is4() == t.v4 {
 				t.sources = append(t.sources, fl.sourceOf(a))

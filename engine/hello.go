@@ -290,6 +290,7 @@ func (s *session) routePlain(data []byte) {
 		s.end(NoRoute)
 		return
 	}
+	s.key = s.pool.Key(s.address, nil)
 	s.keep(data)
 	s.greeted()
 	s.dial(s.sh.loop.Now())
@@ -298,7 +299,9 @@ func (s *session) routePlain(data []byte) {
 // routeHello routes a client by its ClientHello.
 func (s *session) routeHello(data []byte, hello *tlsbridge.Hello) {
 	choice := s.f.Route(s.address.Addr(), hello)
-	s.pool = choice.Pool
+	if s.pool = choice.Pool; s.pool != nil {
+		s.key = s.pool.Key(s.address, hello.ServerName())
+	}
 	if s.sh.access != nil || s.tells("authority") {
 		s.name = string(hello.ServerName())
 	}

@@ -196,7 +196,7 @@ func (fl *flows) again(l *datagramListener, front *front, key flowKey) *flow {
 	if pool == nil {
 		return nil
 	}
-	to := pool.Pick(balancer.ClientKey(key.clientIP()), fl.refusedOf(pool))
+	to := pool.Pick(key.poolKey(pool), fl.refusedOf(pool))
 	if to == nil {
 		return nil
 	}

@@ -188,6 +188,9 @@ func (t *target) recall() uint32 { return ^t.number }
 func (t *target) noteRefused(errno syscall.Errno, n uint64) {
 	t.stats.ConnectErrors[connectReason(errno)] += n
 	t.refusedAt = t.fl.now
+	if t.refusal > 0 {
+		t.backend.Answered(t.refusal) // a quick refusal is no merit
+	}
 }
 
 // refusedLately is how long, in ticks, a backend that has refused a datagram is not offered one that another has refused:

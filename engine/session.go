@@ -25,6 +25,7 @@ type session struct {
 	live    *balancer.FrontendLive // holds one count
 	fstats  *FrontendStats
 	pool    *balancer.Pool // nil: no route
+	key     uint64         // Pool.Key of the client; set with pool
 	address netip.AddrPort // the client; the zero AddrPort on a unix socket
 	started int64          // loop time, ns
 
@@ -48,6 +49,7 @@ type session struct {
 	connectedIn int64 // from accept to established, ns
 	quiet       int64 // loop time
 	dies        int64 // loop time at which max_lifetime ends the session; 0 never
+	askedAt     int64 // loop time from which the backend's first answer is timed; 0: it is not
 	moved       bool
 	kept        bool // keepalive is set on the backend's socket
 	failing     bool // one end is gone and the other still has a backlog to take
@@ -92,7 +94,7 @@ func (s *session) begin(fd int, l *listener, f *balancer.Frontend, address netip
 	s.address, s.started = address, now
 	s.state, s.first, s.fault = connecting, none, none
 	s.attempts, s.tried = 0, s.tried[:0]
-	s.connectedIn, s.dies = 0, 0
+	s.connectedIn, s.dies, s.askedAt = 0, 0, 0
 	s.moved, s.kept, s.failing = false, false, false
 	s.target, s.bstats, s.pool = nil, nil, nil
 	s.prelude = &nothing
@@ -105,6 +107,8 @@ func (s *session) begin(fd int, l *listener, f *balancer.Frontend, address netip
 	} else if s.pool = f.Route(address.Addr(), nil).Pool; s.pool == nil {
 		s.end(NoRoute)
 		return
+	} else {
+		s.key = s.pool.Key(address, nil)
 	}
 	if err := s.sh.loop.Register(fd, &s.client); err != nil {
 		s.end(NoResources)
@@ -183,6 +187,10 @@ func (s *session) opened() {
 	s.connectedIn = now - s.started
 	s.bstats.Sessions++
 	s.bstats.Connect.observe(now - s.dialed)
+	if s.pool.Times() {
+		s.target.Connected(time.Duration(now - s.dialed))
+		s.askedAt = now
+	}
 	s.quiet = now
 	if life := int64(s.front.MaxLifetime); life > 0 {
 		s.dies = s.started + life - rand.Int64N(life/10+1) // so that sessions begun together do not end together
@@ -206,6 +214,21 @@ func (s *session) count(kind uint8, n int) {
 	s.moved = true
 	s.fstats.Bytes[kind] += uint64(n)
 	s.bstats.Bytes[kind] += uint64(n)
+	if s.askedAt != 0 {
+		s.timeAnswer(kind)
+	}
+}
+
+// timeAnswer times the backend's first answer, from the last that the client said before it; from connected where the backend
+// speaks first.
+func (s *session) timeAnswer(kind uint8) {
+	now := s.sh.loop.Now()
+	if kind == ToBackend {
+		s.askedAt = now
+		return
+	}
+	s.target.Answered(time.Duration(now - s.askedAt))
+	s.askedAt = 0
 }
 
 // noteEOF notes that x has nothing more to say.
