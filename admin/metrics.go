@@ -262,7 +262,7 @@ func writePools(x *exposition, st *status) {
 		for _, b := range p.Backends {
 			n[b.State]++
 		}
-		for _, state := range []string{"up", "disabled"} {
+		for _, state := range []string{"up", "down", "drain", "maintenance", "disabled"} {
 			x.gauge(n[state], name, p.labels+","+labels("state", state))
 		}
 	})
@@ -271,6 +271,9 @@ func writePools(x *exposition, st *status) {
 	})
 	each("awe4lb_pool_no_backend_total", "counter", "Sessions for which no backend was usable.", func(p *poolStatus, name string) {
 		x.count(p.NoBackend, name, p.labels)
+	})
+	each("awe4lb_pool_panic_picks_total", "counter", "Backends picked whether up or down, because too few were up.", func(p *poolStatus, name string) {
+		x.count(p.Panics, name, p.labels)
 	})
 }
 
@@ -297,6 +300,18 @@ func writeBackends(x *exposition, st *status) {
 	each("awe4lb_backend_weight", "gauge", "Configured weight.",
 		func(b *backendStatus, name string) {
 			x.gauge(float64(b.Weight), name, b.labels)
+		})
+	each("awe4lb_backend_latency_seconds", "gauge", "What the policy leasttime goes by: the time to connect and to the first answer; 0 while unknown.",
+		func(b *backendStatus, name string) {
+			if b.Latency != nil {
+				x.gauge(*b.Latency, name, b.labels)
+			}
+		})
+	each("awe4lb_backend_bandwidth_bytes_per_second", "gauge", "What the policy leastbandwidth goes by, both directions together.",
+		func(b *backendStatus, name string) {
+			if b.Rate != nil {
+				x.gauge(*b.Rate, name, b.labels)
+			}
 		})
 	each("awe4lb_backend_connections_active", "gauge", "Sessions and UDP flows on the backend now, those still connecting included.",
 		func(b *backendStatus, name string) {

@@ -105,6 +105,7 @@ type poolStatus struct {
 	Policy    string          `json:"policy"`
 	Retries   uint64          `json:"retries"`
 	NoBackend uint64          `json:"no_backend"`
+	Panics    uint64          `json:"panic_picks"` // picks whether up or down, because too few were up
 	Backends  []backendStatus `json:"backends"`
 
 	labels string // for the metrics
@@ -113,7 +114,7 @@ type poolStatus struct {
 type backendStatus struct {
 	Pool           string            `json:"pool"`
 	Address        string            `json:"address"`
-	State          string            `json:"state"` // up, disabled (weight 0) or draining (no longer configured)
+	State          string            `json:"state"` // up, down, drain, maintenance, disabled (weight 0) or draining (no longer configured)
 	Weight         int               `json:"weight"`
 	Priority       int               `json:"priority"`
 	MaxConnections int               `json:"max_connections"`
@@ -122,6 +123,9 @@ type backendStatus struct {
 	ConnectErrors  map[string]uint64 `json:"connect_errors"` // by reason
 	Handshakes     uint64            `json:"tls_handshakes"`
 	Bytes          bytesStatus       `json:"bytes"`
+	Zone           string            `json:"zone,omitempty"`
+	Latency        *float64          `json:"latency_seconds,omitempty"`  // policy leasttime only: what it goes by
+	Rate           *float64          `json:"bytes_per_second,omitempty"` // policy leastbandwidth only: what it goes by
 
 	// For the metrics.
 	labels string
@@ -181,6 +185,7 @@ func (s *Server) collect() *status {
 	for _, p := range snap.Pools {
 		ps := poolStatus{Name: p.Config.Name, Policy: p.Config.Policy, Backends: []backendStatus{},
 			labels: labels("pool", p.Config.Name)}
+		ps.Panics = p.PanicPicks()
 		if n := st.Pools[p.Config.Name]; n != nil {
 			ps.Retries, ps.NoBackend = n.Retries, n.NoBackend
 		}
@@ -188,6 +193,15 @@ func (s *Server) collect() *status {
 			b := backendOf(m.Backend, st.Backends[m.Backend])
 			b.State = stateOf(m)
 			b.Weight, b.Priority, b.MaxConnections = m.Config.Weight, m.Config.Priority, m.Config.MaxConnections
+			b.Zone = m.Config.Zone
+			if p.Times() {
+				latency := m.Latency().Seconds()
+				b.Latency = &latency
+			}
+			if p.Measures() {
+				rate := m.Rate()
+				b.Rate = &rate
+			}
 			ps.Backends = append(ps.Backends, b)
 		}
 		out.Pools = append(out.Pools, ps)
@@ -216,7 +230,7 @@ func stateOf(m *balancer.Member) string {
 	if m.Config.Weight == 0 {
 		return "disabled"
 	}
-	return "up"
+	return m.State().String()
 }
 
 // The counters of what nobody has used yet.
