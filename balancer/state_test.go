@@ -466,3 +466,42 @@ func modelPick(cfg *config.Pool, p *Pool, tried []*Backend) map[*Backend]bool {
 	}
 	return nil
 }
+
+// TestStateOfPoolThatCameBack: a backend that outlives its pool is still seen by the pool that comes back.
+func TestStateOfPoolThatCameBack(t *testing.T) {
+	d := NewDirector()
+	d.Drive(new(plane))
+	apply := func(pools ...*config.Pool) {
+		t.Helper()
+		if _, err := d.Apply(&config.Config{Pools: pools}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	half := func(spec ...string) *config.Pool {
+		p := pool("random", spec...)
+		p.PanicThreshold = 50
+		return p
+	}
+	apply(half("1"))
+	kept := d.Snapshot().Pools[0].Pick(0, nil)
+	apply()
+	kept.SetState(Down)
+	apply(half("1", "1", "1"))
+	p := d.Snapshot().Pools[0]
+	if p.Members[0].Backend != kept {
+		t.Fatal("another backend")
+	}
+	if got := picks(p, 100, nil); got[1] != 0 {
+		t.Errorf("the one that is down has %d", got[1])
+	}
+	p.Members[1].SetState(Down)
+	p.Members[2].SetState(Down)
+	if got := picks(p, 100, nil); got[0] != 0 || p.PanicPicks() != 100 {
+		t.Errorf("all are down: got %v", got)
+	}
+	kept.SetState(Up)
+	p.Members[1].SetState(Up)
+	if got := picks(p, 100, nil); got[1]+got[2] != 100 {
+		t.Errorf("two are back: got %v", got)
+	}
+}

@@ -112,3 +112,37 @@ func TestKeyOfFlow(t *testing.T) {
 		t.Errorf("got %x, want %x", got, want)
 	}
 }
+
+// TestHashByProxiedAddress: the address in a PROXY header is what counts, not that of the proxy.
+func TestHashByProxiedAddress(t *testing.T) {
+	var backends []string
+	for i := range 5 {
+		backends = append(backends, lbtest.Named(t, fmt.Sprint(i)))
+	}
+	r := newRig(t, backends, func(c *config.Config) {
+		c.Pools[0].Policy, c.Pools[0].HashKey = "maglev", "source"
+		c.Frontends[0].ProxyProtocol = config.ProxyProtocol{Accept: "required", Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	})
+	ask := func(client string, port int) string {
+		t.Helper()
+		c := r.dial()
+		say(t, c, fmt.Sprintf("PROXY TCP4 %s 192.0.2.1 %d 80\r\n", client, port))
+		b, err := io.ReadAll(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	used := map[string]bool{}
+	for i := range 20 {
+		client := fmt.Sprintf("10.0.0.%d", i)
+		b := ask(client, 1000)
+		used[b] = true
+		if again := ask(client, 2000); again != b {
+			t.Errorf("%s reached %s, then %s", client, b, again)
+		}
+	}
+	if len(used) < 3 {
+		t.Errorf("20 clients of one proxy reached %d backends", len(used))
+	}
+}
