@@ -23,7 +23,7 @@ var rank = map[string]int{
 	"awe4lb/balancer":            2,
 	"awe4lb/tlsbridge":           2,
 	"awe4lb/discovery":           2,
-	"awe4lb/health":              2,
+	"awe4lb/health":              3,
 	"awe4lb/config":              1,
 	"awe4lb/engine/loop":         1,
 	"awe4lb/engine/proxyproto":   1,

@@ -21,6 +21,7 @@ import (
 	"awe4lb/balancer"
 	"awe4lb/config"
 	"awe4lb/engine"
+	"awe4lb/health"
 	"awe4lb/internal/cli"
 	"awe4lb/internal/logs"
 	"awe4lb/internal/privilege"
@@ -68,6 +69,7 @@ func revision() string {
 // checkHost returns what of a configuration this host does not have, as far as it shows without listening.
 func checkHost(cfg *config.Config) []error {
 	errs := append(logs.Check(cfg.Log), engine.CheckHost(cfg)...)
+	errs = append(errs, health.Check(cfg)...)
 	if cfg.Engine.User != "" {
 		if err := privilege.Check(cfg.Engine.User, cfg.Engine.Group); err != nil {
 			errs = append(errs, err)
@@ -91,6 +93,7 @@ type process struct {
 	keeper   *certs.Keeper
 	director *balancer.Director
 	engine   *engine.Engine
+	health   *health.Prober
 	admin    *admin.Server // nil when it is off
 
 	// Shared: atomics.
@@ -194,6 +197,11 @@ func start(path string) (*process, error) {
 	release := p.issuer.Hold()
 	defer release()
 	p.director.Drive(p.engine)
+	p.health = health.New(health.Options{Log: p.logs.Log, Changed: p.healthChanged})
+	if err := p.health.Prepare(cfg); err != nil {
+		p.close()
+		return nil, cli.BadConfig(err)
+	}
 	p.engine.SetAccess(p.logs.HasAccess())
 	report, err := p.director.Apply(cfg)
 	if err != nil {
@@ -209,7 +217,7 @@ func start(path string) (*process, error) {
 		p.admin, err = admin.Start(cfg.Admin.Address, admin.Options{Engine: p.engine, Director: p.director,
 			Reload: p.reload, Reloads: p.history, Log: p.logs.Log,
 			Version: version, Revision: revision(), Started: p.started, File: path,
-			Certificates: p.keeper, Issuer: p.issuer})
+			Certificates: p.keeper, Issuer: p.issuer, Health: p.health})
 		if err != nil {
 			p.close()
 			return nil, cli.CannotBind(err)
@@ -227,6 +235,7 @@ func start(path string) (*process, error) {
 			return nil, cli.BadConfig(err)
 		}
 	}
+	p.health.Apply(cfg) // now, so that what it runs is not root's
 	for _, l := range p.engine.Listeners() {
 		p.logs.Log.Info("listening", "frontend", l.Frontend, "protocol", l.Protocol, "address", l.Address.String())
 	}
@@ -345,11 +354,16 @@ func (p *process) tryReload() (*balancer.Report, error) {
 	if err != nil {
 		return nil, &admin.Refusal{Status: http.StatusUnprocessableEntity, Err: err}
 	}
+	if err := p.health.Prepare(cfg); err != nil {
+		discardLogs()
+		return nil, &admin.Refusal{Status: http.StatusUnprocessableEntity, Err: err}
+	}
 	report, err := p.director.Apply(cfg)
 	if err != nil {
 		discardLogs()
 		return nil, err
 	}
+	p.health.Apply(cfg)
 	applyLogs()
 	p.engine.SetAccess(p.logs.HasAccess())
 	p.cfg = cfg
@@ -393,6 +407,7 @@ func (p *process) stop(ctx context.Context) {
 
 // close ends the data plane, and then what it stands on.
 func (p *process) close() {
+	p.health.Close()
 	p.engine.Close()
 	p.keeper.Close()
 	p.issuer.Close()

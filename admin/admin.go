@@ -14,6 +14,7 @@ import (
 	"awe4lb/balancer"
 	"awe4lb/config"
 	"awe4lb/engine"
+	"awe4lb/health"
 	"awe4lb/internal/socketfile"
 	"awe4lb/tlsbridge/acme"
 	"awe4lb/tlsbridge/certs"
@@ -35,6 +36,8 @@ type Options struct {
 
 	Certificates *certs.Keeper // nil: there are none
 	Issuer       *acme.Issuer  // nil: there is none
+
+	Health *health.Prober // nil: there is none
 }
 
 // Refusal is an error of Options.Reload that names the answer it deserves.
@@ -182,6 +185,8 @@ func (s *Server) handle(c *fasthttp.RequestCtx) {
 		s.only(c, "GET", s.metrics)
 	case "/api/v1/status":
 		s.only(c, "GET", s.status)
+	case "/api/v1/events":
+		s.only(c, "GET", s.events)
 	case "/api/v1/reload":
 		s.only(c, "POST", s.reload)
 	default:
@@ -205,6 +210,7 @@ func (s *Server) index(c *fasthttp.RequestCtx) {
 
 GET  /healthz         ok, or 503 while draining
 GET  /api/v1/status   frontends, pools, backends and shards with live counts
+GET  /api/v1/events   changes of backends' health, the newest first
 POST /api/v1/reload   read the configuration again; the answer says what changed
 GET  /metrics         for Prometheus
 `, s.o.Version)

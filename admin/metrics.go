@@ -293,6 +293,7 @@ func writeBackends(x *exposition, st *status) {
 		func(b *backendStatus, name string) {
 			x.gauge(oneIf(b.State == "up"), name, b.labels)
 		})
+	writeHealth(each, x)
 	each("awe4lb_backend_draining", "gauge", "1 when the backend is no longer configured and still has sessions.",
 		func(b *backendStatus, name string) {
 			x.gauge(oneIf(b.State == "draining"), name, b.labels)

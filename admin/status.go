@@ -114,7 +114,7 @@ type poolStatus struct {
 type backendStatus struct {
 	Pool           string            `json:"pool"`
 	Address        string            `json:"address"`
-	State          string            `json:"state"` // up, down, drain, maintenance, disabled (weight 0) or draining (no longer configured)
+	State          string            `json:"state"` // up, down (by health), drain, maintenance, disabled (weight 0) or draining (no longer configured)
 	Weight         int               `json:"weight"`
 	Priority       int               `json:"priority"`
 	MaxConnections int               `json:"max_connections"`
@@ -126,6 +126,7 @@ type backendStatus struct {
 	Zone           string            `json:"zone,omitempty"`
 	Latency        *float64          `json:"latency_seconds,omitempty"`  // policy leasttime only: what it goes by
 	Rate           *float64          `json:"bytes_per_second,omitempty"` // policy leastbandwidth only: what it goes by
+	Health         *healthStatus     `json:"health,omitempty"`           // where there is a check
 
 	// For the metrics.
 	labels string
@@ -153,6 +154,7 @@ func (s *Server) status(c *fasthttp.RequestCtx) { writeJSON(c, "application/json
 // its counters once.
 func (s *Server) collect() *status {
 	snap, st := s.o.Director.Snapshot(), s.o.Engine.Stats()
+	checked := s.healthStatus()
 	r := s.o.Reloads()
 	out := &status{
 		Version: s.o.Version, Revision: s.o.Revision, Go: runtime.Version(), State: "running",
@@ -192,6 +194,7 @@ func (s *Server) collect() *status {
 		for _, m := range p.Members {
 			b := backendOf(m.Backend, st.Backends[m.Backend])
 			b.State = stateOf(m)
+			b.Health = healthOf(checked, m.Backend)
 			b.Weight, b.Priority, b.MaxConnections = m.Config.Weight, m.Config.Priority, m.Config.MaxConnections
 			b.Zone = m.Config.Zone
 			if p.Times() {

@@ -61,6 +61,7 @@ func buildPool(c *config.Pool, zone string, known identities) *Pool {
 		b := members[i]
 		if b == nil {
 			b = &Backend{Pool: c.Name, Address: bc.Address, Name: bc.Address.String(), live: p.live}
+			b.begin(c)
 		}
 		p.Members = append(p.Members, &Member{Backend: b, Config: bc,
 			weight: int64(bc.Weight), limit: int64(bc.MaxConnections)})

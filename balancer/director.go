@@ -73,6 +73,7 @@ func (d *Director) Apply(cfg *config.Config) (*Report, error) {
 	startSlow(old, next)
 	next.sit()
 	d.current.Store(next)
+	next.forgetHealth()
 	report := &Report{Version: next.Version, Changes: compare(old, next), NeedRestart: needRestart(old, next)}
 	report.Changes = append(report.Changes, plan.Commit()...)
 	d.retire(old, next)

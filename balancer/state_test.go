@@ -478,7 +478,7 @@ func TestStateOfPoolThatCameBack(t *testing.T) {
 		}
 	}
 	half := func(spec ...string) *config.Pool {
-		p := pool("random", spec...)
+		p := checked(pool("random", spec...), "up")
 		p.PanicThreshold = 50
 		return p
 	}

@@ -299,3 +299,12 @@ func parseSource(s string) (netip.Addr, *complaint) {
 	}
 	return ip.Unmap(), nil
 }
+
+// parseRemote reads an address to connect to, without a port.
+func parseRemote(s string) (netip.Addr, *complaint) {
+	ip, c := parseSource(s)
+	if c != nil {
+		c.want = "an IP address such as 10.0.0.7 or fd00::7, without a port"
+	}
+	return ip, c
+}

@@ -11,7 +11,7 @@
 // Each field below states its unit, default and range, and whether a reload applies it. docs/configuration.md says the
 // same to users; a test compares keys, types, defaults and ranges. The tags are what the decoder goes by: toml is the
 // key, range the least and greatest value ("0|" in front allows 0 too), oneof the words allowed, later the words of
-// versions to come, secret marks what is never printed.
+// versions to come, remote an address of another machine, secret marks what is never printed.
 package config
 
 import (
@@ -188,7 +188,7 @@ type UDP struct {
 	NewFlowPrefixV4 int `toml:"new_flow_prefix_v4" range:"0..32"`  // bits of an IPv4 source prefix; default 24
 	NewFlowPrefixV6 int `toml:"new_flow_prefix_v6" range:"0..128"` // bits of an IPv6 source prefix; default 56
 
-	OnBackendGone string         `toml:"on_backend_gone" oneof:"move keep cut"` // flows of a backend that refuses or is removed: move to another, keep until idle, or cut; default move
+	OnBackendGone string         `toml:"on_backend_gone" oneof:"move keep cut"` // flows of a backend that refuses, is removed, or is down: move to another, keep until idle, or cut; default move
 	Transparent   bool           `toml:"transparent"`                           // backends see the client's address and port; default false; needs CAP_NET_ADMIN and routes; new flows
 	SharedSource  []netip.Prefix `toml:"shared_source"`                         // AnyIP prefixes: an address per flow instead of a socket per flow; default none; new flows
 
@@ -302,6 +302,8 @@ type Pool struct {
 	SendProxy       string        `toml:"send_proxy" oneof:"off v1 v2"`                           // default off; tell backends who the client is, by a header of the PROXY protocol before all else
 	ProxyTLVs       []string      `toml:"proxy_tlvs" oneof:"alpn authority tls unique_id crc32c"` // what else version 2 tells; default none
 	TLS             *PoolTLS      `toml:"tls"`                                                    // nil: plain
+	Health          *Health       `toml:"health"`                                                 // nil: every backend is taken to be up
+	OnDown          string        `toml:"on_down" oneof:"keep cut"`                               // sessions of a backend that goes down: let them be, or reset them; default keep
 }
 
 // Hashes reports whether the policy of p goes by a hash of the client.
@@ -309,6 +311,89 @@ func (p *Pool) Hashes() bool { return p.Policy == "iphash" || p.Policy == "magle
 
 // HashesName reports whether the policy of p goes by the name in the ClientHello.
 func (p *Pool) HashesName() bool { return p.Hashes() && p.HashKey == "sni" }
+
+// Health is how a pool finds out which of its backends are up. A reload applies it: checks that stay the same go on, with
+// what they have counted. Which kinds a key is for is in keysOfKind.
+type Health struct {
+	Kind         string        `toml:"kind" oneof:"none tcp tls http grpc udp exec agent redis postgres mysql pool"` // default tcp
+	Interval     time.Duration `toml:"interval" range:"100ms..24h"`                                                  // from the beginning of a probe to that of the next; default 2s
+	IntervalDown time.Duration `toml:"interval_down" range:"0|100ms..24h"`                                           // the same while the backend is down; default 0 = interval
+	Timeout      time.Duration `toml:"timeout" range:"1ms..10m"`                                                     // of a whole probe, at most the shorter interval; default 1s, or that interval
+	Rise         int           `toml:"rise" range:"1..1000"`                                                         // successes in a row that bring a backend up; default 2
+	Fall         int           `toml:"fall" range:"1..1000"`                                                         // failures in a row that take it down; default 3
+	Initial      string        `toml:"initial" oneof:"up down checking"`                                             // before there are enough results; default up; checking: down until the first result, which decides alone
+	Jitter       int           `toml:"jitter" range:"0..50"`                                                         // percent by which each interval is longer or shorter, at random; default 10
+
+	Address netip.Addr `toml:"address" remote:"yes"`  // where to check; default: the backend's
+	Port    int        `toml:"port" range:"0..65535"` // the same; default 0 = the backend's; required for agent
+	Source  netip.Addr `toml:"source"`                // the address to check from; default: the pool's source, else the system's choice
+
+	// TLS: for tls, and for http, grpc, redis and postgres where tls says so. What is not set comes from the pool's tls.
+	TLS                string        `toml:"tls" oneof:"auto yes no"`            // default auto = as the pool does with its backends
+	ServerName         string        `toml:"server_name"`                        // whom to expect and to ask for; default "" = the pool's, else the backend's IP address
+	CA                 string        `toml:"ca"`                                 // PEM file of those who may have signed the certificate; default "" = the pool's, else the system's
+	Cert               string        `toml:"cert"`                               // our certificate, PEM file; may hold the key too; default "" = the pool's
+	Key                string        `toml:"key"`                                // PEM file with its key; default "" = in cert
+	InsecureSkipVerify bool          `toml:"insecure_skip_verify"`               // take any certificate; default false, or the pool's
+	ExpiryWarning      time.Duration `toml:"expiry_warning" range:"0|1h..8760h"` // warn this long before the backend's certificate expires; default 336h, 0 = never
+
+	// http, and host for grpc too.
+	Method          string   `toml:"method"`           // default GET
+	Path            string   `toml:"path"`             // with a query if need be; default /
+	Host            string   `toml:"host"`             // header; default server_name, else the address
+	Headers         []string `toml:"headers"`          // "Name: value"; default none
+	Status          string   `toml:"status"`           // good answers, such as "200-299,401"; default 200-399
+	Body            string   `toml:"body"`             // has to be in the body; default "" = anything
+	BodyRegexp      string   `toml:"body_regexp"`      // RE2, has to match in the body; default "" = anything
+	FollowRedirects bool     `toml:"follow_redirects"` // on the backend itself, five at the most; default false: 301 and its like are answers
+
+	Service string `toml:"service"` // grpc: whose health to ask for; default "" = the server's
+
+	// tcp, tls, udp and agent: a conversation. C escapes: \n \r \t \0 \\ \xNN.
+	Send         string `toml:"send"`                       // what to send first; default nothing; required for udp
+	Expect       string `toml:"expect"`                     // what the answer has to begin with; postgres: what query has to give; default "" = anything
+	ExpectRegexp string `toml:"expect_regexp"`              // RE2, has to match in the answer; default "" = anything
+	ReadLimit    Size   `toml:"read_limit" range:"1..1MiB"` // bytes of an answer or a body that are looked at; default 64KiB
+
+	// exec.
+	Command    []string `toml:"command"`     // program and arguments, without a shell; $host and $port stand for where to check; required
+	OutputUp   string   `toml:"output_up"`   // standard output that means up; default "" = exit status 0 does
+	OutputDown string   `toml:"output_down"` // standard output that means down; any other means nothing, when either is set
+
+	// redis, postgres, mysql.
+	User     string `toml:"user"`                   // default "" = none is needed to know that it answers
+	Password string `toml:"password" secret:"true"` // redis, postgres; default none
+	Database string `toml:"database"`               // postgres; default "" = user
+	Query    string `toml:"query"`                  // postgres, with user; default "" = none
+
+	// pool.
+	Pool   string `toml:"pool"`                    // whose health counts; required
+	Follow string `toml:"follow" oneof:"host any"` // of what: of its backends with the same IP address, or whether it has any that is up; default host
+
+	// What the texts above mean.
+	StatusSet   []StatusRange `toml:"-"`
+	SendBytes   []byte        `toml:"-"`
+	ExpectBytes []byte        `toml:"-"`
+	UseTLS      bool          `toml:"-"` // tls, with the kind and the pool
+}
+
+// StatusRange is the HTTP statuses from First to Last.
+type StatusRange struct{ First, Last int }
+
+// String returns the settings without the secret, so that no message shows it by accident.
+func (h Health) String() string {
+	if h.Password != "" {
+		h.Password = "(not shown)"
+	}
+	type plain Health
+	return fmt.Sprintf("%+v", plain(h))
+}
+
+// GoString is String.
+func (h Health) GoString() string { return h.String() }
+
+// Checks reports whether anything is checked. h may be nil.
+func (h *Health) Checks() bool { return h != nil && h.Kind != "none" }
 
 // Backend is one address in one pool. A reload applies it; a backend that stays keeps its counters.
 type Backend struct {

@@ -213,6 +213,10 @@ func (d *decoder) value(p place, raw any, v reflect.Value, tag reflect.StructTag
 	case typePrefix:
 		parsed(d, p, raw, v, "a prefix such as \"10.0.0.0/8\", or an IP address", parsePrefix)
 	case typeIP:
+		if tag.Get("remote") != "" {
+			parsed(d, p, raw, v, "an IP address, in quotes", parseRemote)
+			return
+		}
 		parsed(d, p, raw, v, "an IP address, in quotes", parseSource)
 	default:
 		switch t.Kind() {

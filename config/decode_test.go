@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -124,36 +125,79 @@ var keyValues = map[string]struct {
 	"[frontends.NAME.routes.match].any":             {`[{ sni = ["A.b"] }, { alpn = ["h2"] }]`, []*Match{{SNI: []string{"a.b"}}, {ALPN: []string{"h2"}}}},
 	"[frontends.NAME.routes.match].all":             {`[{ not = { sni = [""] } }]`, []*Match{{Not: &Match{SNI: []string{""}}}}},
 
-	"[pools.NAME.tls].server_name":            {`"Web.Internal."`, "web.internal"},
-	"[pools.NAME.tls].ca":                     {`"/etc/ca.pem"`, "/etc/ca.pem"},
-	"[pools.NAME.tls].cert":                   {`"/etc/us.pem"`, "/etc/us.pem"},
-	"[pools.NAME.tls].key":                    {`"/etc/us.key"`, "/etc/us.key"},
-	"[pools.NAME.tls].min_version":            {`"1.3"`, "1.3"},
-	"[pools.NAME.tls].max_version":            {`"1.2"`, "1.2"},
-	"[pools.NAME.tls].ciphers":                {`["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]`, []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"}},
-	"[pools.NAME.tls].curves":                 {`["X25519"]`, []string{"X25519"}},
-	"[pools.NAME.tls].alpn":                   {`["h2"]`, []string{"h2"}},
-	"[pools.NAME.tls].handshake_timeout":      {`"100ms"`, 100 * time.Millisecond},
-	"[pools.NAME.tls].starttls":               {`"postgres"`, "postgres"},
-	"[pools.NAME.tls].session_cache":          {`false`, false},
-	"[pools.NAME.tls].insecure_skip_verify":   {`true`, true},
-	"[pools.NAME].policy":                     {`"random"`, "random"},
-	"[engine].zone":                           {`"b"`, "b"},
-	"[pools.NAME].hash_key":                   {`"sni"`, "sni"},
-	"[pools.NAME].hash_prefix_v4":             {`0`, 0},
-	"[pools.NAME].hash_prefix_v6":             {`128`, 128},
-	"[pools.NAME].slow_start":                 {`"1h"`, time.Hour},
-	"[pools.NAME].panic_threshold":            {`100`, 100},
-	"[pools.NAME].prefer_zone":                {`true`, true},
-	"[[pools.NAME.backends]].zone":            {`"b"`, "b"},
-	"[pools.NAME].connect_timeout":            {`"10m"`, 10 * time.Minute},
-	"[pools.NAME].connect_attempts":           {`16`, 16},
-	"[pools.NAME].source":                     {`["10.0.0.1"]`, nil},
-	"[pools.NAME.tcp].nodelay":                {`false`, false},
-	"[pools.NAME.tcp].keepalive":              {`"1s"`, time.Second},
-	"[pools.NAME.tcp].user_timeout":           {`"1s"`, time.Second},
-	"[pools.NAME.tcp].backlog":                {"", nil}, // not for pools
-	"[pools.NAME.tcp].fastopen":               {`true`, true},
+	"[pools.NAME.tls].server_name":          {`"Web.Internal."`, "web.internal"},
+	"[pools.NAME.tls].ca":                   {`"/etc/ca.pem"`, "/etc/ca.pem"},
+	"[pools.NAME.tls].cert":                 {`"/etc/us.pem"`, "/etc/us.pem"},
+	"[pools.NAME.tls].key":                  {`"/etc/us.key"`, "/etc/us.key"},
+	"[pools.NAME.tls].min_version":          {`"1.3"`, "1.3"},
+	"[pools.NAME.tls].max_version":          {`"1.2"`, "1.2"},
+	"[pools.NAME.tls].ciphers":              {`["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]`, []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"}},
+	"[pools.NAME.tls].curves":               {`["X25519"]`, []string{"X25519"}},
+	"[pools.NAME.tls].alpn":                 {`["h2"]`, []string{"h2"}},
+	"[pools.NAME.tls].handshake_timeout":    {`"100ms"`, 100 * time.Millisecond},
+	"[pools.NAME.tls].starttls":             {`"postgres"`, "postgres"},
+	"[pools.NAME.tls].session_cache":        {`false`, false},
+	"[pools.NAME.tls].insecure_skip_verify": {`true`, true},
+	"[pools.NAME].policy":                   {`"random"`, "random"},
+	"[engine].zone":                         {`"b"`, "b"},
+	"[pools.NAME].hash_key":                 {`"sni"`, "sni"},
+	"[pools.NAME].hash_prefix_v4":           {`0`, 0},
+	"[pools.NAME].hash_prefix_v6":           {`128`, 128},
+	"[pools.NAME].slow_start":               {`"1h"`, time.Hour},
+	"[pools.NAME].panic_threshold":          {`100`, 100},
+	"[pools.NAME].prefer_zone":              {`true`, true},
+	"[[pools.NAME.backends]].zone":          {`"b"`, "b"},
+	"[pools.NAME].connect_timeout":          {`"10m"`, 10 * time.Minute},
+	"[pools.NAME].connect_attempts":         {`16`, 16},
+	"[pools.NAME].source":                   {`["10.0.0.1"]`, nil},
+	"[pools.NAME.tcp].nodelay":              {`false`, false},
+	"[pools.NAME.tcp].keepalive":            {`"1s"`, time.Second},
+	"[pools.NAME.tcp].user_timeout":         {`"1s"`, time.Second},
+	"[pools.NAME.tcp].backlog":              {"", nil}, // not for pools
+	"[pools.NAME.tcp].fastopen":             {`true`, true},
+	"[pools.NAME].on_down":                  {`"cut"`, "cut"},
+
+	"[pools.NAME.health].kind":                 {`"redis"`, "redis"},
+	"[pools.NAME.health].interval":             {`"24h"`, 24 * time.Hour},
+	"[pools.NAME.health].interval_down":        {`"100ms"`, 100 * time.Millisecond},
+	"[pools.NAME.health].timeout":              {`"2s"`, 2 * time.Second},
+	"[pools.NAME.health].rise":                 {`1`, 1},
+	"[pools.NAME.health].fall":                 {`1000`, 1000},
+	"[pools.NAME.health].initial":              {`"checking"`, "checking"},
+	"[pools.NAME.health].jitter":               {`0`, 0},
+	"[pools.NAME.health].address":              {`"10.0.0.2"`, netip.MustParseAddr("10.0.0.2")},
+	"[pools.NAME.health].port":                 {`65535`, 65535},
+	"[pools.NAME.health].source":               {`"::ffff:10.0.0.3"`, netip.MustParseAddr("10.0.0.3")},
+	"[pools.NAME.health].tls":                  {`"yes"`, "yes"},
+	"[pools.NAME.health].server_name":          {`"Web.Internal."`, "web.internal"},
+	"[pools.NAME.health].ca":                   {`"/etc/ca.pem"`, "/etc/ca.pem"},
+	"[pools.NAME.health].cert":                 {`"/etc/us.pem"`, "/etc/us.pem"},
+	"[pools.NAME.health].key":                  {`"/etc/us.key"`, "/etc/us.key"},
+	"[pools.NAME.health].insecure_skip_verify": {`true`, true},
+	"[pools.NAME.health].expiry_warning":       {`"0s"`, time.Duration(0)},
+	"[pools.NAME.health].method":               {`"HEAD"`, "HEAD"},
+	"[pools.NAME.health].path":                 {`"/health?a=b"`, "/health?a=b"},
+	"[pools.NAME.health].host":                 {`"www.example.com:81"`, "www.example.com:81"},
+	"[pools.NAME.health].headers":              {`["X-Check:  yes"]`, []string{"X-Check: yes"}},
+	"[pools.NAME.health].status":               {`"200, 204-299"`, "200, 204-299"},
+	"[pools.NAME.health].body":                 {`"ok"`, "ok"},
+	"[pools.NAME.health].body_regexp":          {`"^ok$"`, "^ok$"},
+	"[pools.NAME.health].follow_redirects":     {`true`, true},
+	"[pools.NAME.health].service":              {`"shop.Cart"`, "shop.Cart"},
+	"[pools.NAME.health].send":                 {`'a\r\n\x00'`, `a\r\n\x00`},
+	"[pools.NAME.health].expect":               {`'\xff'`, `\xff`},
+	"[pools.NAME.health].expect_regexp":        {`'^\d'`, `^\d`},
+	"[pools.NAME.health].read_limit":           {`"1MiB"`, Size(1 << 20)},
+	"[pools.NAME.health].command":              {`["/bin/check", "$host", "$port"]`, []string{"/bin/check", "$host", "$port"}},
+	"[pools.NAME.health].output_up":            {`"1"`, "1"},
+	"[pools.NAME.health].output_down":          {`"0"`, "0"},
+	"[pools.NAME.health].user":                 {`"awe4lb"`, "awe4lb"},
+	"[pools.NAME.health].password":             {`"x"`, "x"},
+	"[pools.NAME.health].database":             {`"db"`, "db"},
+	"[pools.NAME.health].query":                {`"SELECT 1"`, "SELECT 1"},
+	"[pools.NAME.health].pool":                 {`"other"`, "other"},
+	"[pools.NAME.health].follow":               {`"any"`, "any"},
+
 	"[[pools.NAME.backends]].address":         {`"10.0.0.1:80"`, Address{IP: mustAddrPort("10.0.0.1:80")}},
 	"[[pools.NAME.backends]].weight":          {`1000`, 1000},
 	"[[pools.NAME.backends]].priority":        {`255`, 255},
@@ -210,6 +254,9 @@ func documentWith(label, key, value string) string {
 		"[[frontends.NAME.tls.certificates]]": {`cert = "/etc/x.pem"`},
 		"[pools.other]":                       nil,
 	}
+	if label == "[pools.NAME.health]" {
+		doc[label] = healthWith(key)
+	}
 	doc[label] = slices.DeleteFunc(doc[label], func(line string) bool { return strings.HasPrefix(line, key+" =") })
 	doc[label] = append(doc[label], key+" = "+value)
 	protocol := "[frontends.NAME.tcp]"
@@ -235,7 +282,7 @@ func documentWith(label, key, value string) string {
 	}
 	labels := []string{"[log]", "[log.access]", "[admin]", "[engine]", "[acme]", "[defaults]", "[defaults.tcp]", "[frontends.NAME]",
 		protocol, "[frontends.NAME.proxy_protocol]", "[frontends.NAME.tls]", "[[frontends.NAME.tls.certificates]]", "[[frontends.NAME.routes]]", "[frontends.NAME.routes.match]",
-		"[pools.NAME]", "[pools.NAME.tcp]", "[pools.NAME.tls]", "[[pools.NAME.backends]]", "[pools.other]"}
+		"[pools.NAME]", "[pools.NAME.tcp]", "[pools.NAME.tls]", "[pools.NAME.health]", "[[pools.NAME.backends]]", "[pools.other]"}
 	if label == "[frontends.NAME.udp]" || key == "acme_challenges" {
 		labels = slices.DeleteFunc(labels, func(label string) bool { return strings.Contains(label, ".tls") || strings.Contains(label, ".proxy") })
 	}
@@ -244,6 +291,32 @@ func documentWith(label, key, value string) string {
 		b.WriteString(label + "\n" + strings.Join(doc[label], "\n") + "\n")
 	}
 	return b.String()
+}
+
+// healthWith returns what a health table has to have so that a key may be there.
+func healthWith(key string) []string {
+	kind := "tcp"
+	if kinds := keysOfKind[key]; len(kinds) > 0 {
+		kind = kinds[0]
+	}
+	lines := []string{`kind = "` + kind + `"`}
+	switch {
+	case kind == "exec":
+		lines = append(lines, `command = ["/bin/true"]`)
+	case kind == "agent":
+		lines = append(lines, `port = 1`)
+	case kind == "pool":
+		lines = append(lines, `pool = "other"`)
+	}
+	switch key {
+	case "key":
+		lines = append(lines, `cert = "/etc/us.pem"`)
+	case "database", "query":
+		lines = append(lines, `user = "u"`)
+	case "expect":
+		lines[0] = `kind = "tls"`
+	}
+	return lines
 }
 
 // find returns the struct of the type t that the label stands for; the first of each kind.

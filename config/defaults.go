@@ -73,9 +73,29 @@ func newPool(d *Defaults) *Pool {
 		ConnectAttempts: 3,
 		SendProxy:       "off",
 		TCP:             d.TCP,
+		OnDown:          "keep",
 	}
 	p.TCP.Backlog = 0 // a pool has no listeners
 	return p
+}
+
+func newHealth() *Health {
+	return &Health{
+		Kind:          "tcp",
+		Interval:      2 * time.Second,
+		Timeout:       time.Second,
+		Rise:          2,
+		Fall:          3,
+		Initial:       "up",
+		Jitter:        10,
+		TLS:           "auto",
+		ExpiryWarning: 14 * 24 * time.Hour,
+		Method:        "GET",
+		Path:          "/",
+		Status:        "200-399",
+		ReadLimit:     64 << 10,
+		Follow:        "host",
+	}
 }
 
 // fresh returns a pointer to a new t, filled with what it holds when its table is empty. A table that inherits starts
@@ -91,6 +111,8 @@ func fresh(t reflect.Type, d *Defaults) reflect.Value {
 			ClientAuth: "none", SessionTickets: true, OCSPStapling: true})
 	case reflect.TypeFor[PoolTLS]():
 		return reflect.ValueOf(&PoolTLS{MinVersion: "1.2", MaxVersion: "1.3", HandshakeTimeout: 5 * time.Second, SessionCache: true})
+	case reflect.TypeFor[Health]():
+		return reflect.ValueOf(newHealth())
 	case reflect.TypeFor[Backend]():
 		return reflect.ValueOf(&Backend{Weight: 1})
 	}

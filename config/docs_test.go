@@ -106,6 +106,8 @@ func docsType(t reflect.Type) string {
 		return "address"
 	case typePrefix:
 		return "prefix"
+	case typeIP:
+		return "IP address"
 	}
 	switch t.Kind() {
 	case reflect.Bool:

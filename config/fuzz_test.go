@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +28,8 @@ func FuzzParse(f *testing.F) {
 		"frontends.a = {bind=['*:1'],pool='p',routes=[{match={source=['::/0']},pool='p'}]}\npools.p.backends=[{address='[::1%lo]:1'}]",
 		"frontends.a = {bind=['*:1'],tls={certificates=[{cert='a',self_signed=['*.a','::1']}]},routes=[{match={sni=['*.A.'],not={any=[{sni_regexp=['(a']}]}},pool='p'}]}\npools.p.tls.server_name='A.'",
 		"acme = {agree=true,eab_key_id='k',eab_hmac_key='AA==',directory='https://[::1]:1/'}\nfrontends.a = {bind=['*:1'],tls={acme=['a.b']}}\nengine.tls_cpus=[0]",
+		"pools.p.health={kind='http',status='200-299,401',body_regexp='a+',headers=['a: b']}\npools.q.health={kind='pool',pool='p'}\npools.r={tls={},health={kind='postgres',user='u',query='q',expect='f'}}",
+		"pools.p.health={kind='udp',send='\\\\x00',expect='\\\\r'}\npools.q.health={kind='exec',command=['/a','$host'],output_up='1'}\npools.r.health={kind='agent',port=1,address='::1'}",
 		"\"\".\"\" = [{\"\"=1}]", "pools = {}\n[pools.'a.b'.tcp]\nbacklog=1\n", "defaults.tcp.keepalive='1.5s'\n", "log.output='${HOME}${'",
 	} {
 		f.Add([]byte(text))
@@ -109,6 +112,9 @@ func checkConfig(t *testing.T, c *Config) {
 			checkRanges(t, reflect.ValueOf(b).Elem())
 		}
 		checkRanges(t, reflect.ValueOf(p).Elem())
+		if p.Health.Checks() {
+			checkHealth(t, c, p)
+		}
 	}
 	checkRanges(t, reflect.ValueOf(c).Elem())
 }
@@ -159,6 +165,22 @@ func checkTLS(t *testing.T, c *Config, f *Frontend) {
 	for _, cert := range f.TLS.Certificates {
 		if !filepath.IsAbs(cert.Cert) || cert.Key != "" && !filepath.IsAbs(cert.Key) || c.At(cert) == "" {
 			t.Errorf("frontend %q: %+v", f.Name, cert)
+		}
+	}
+}
+
+// checkHealth checks that a health check has what it takes.
+func checkHealth(t *testing.T, c *Config, p *Pool) {
+	t.Helper()
+	h := p.Health
+	if h.Timeout > h.Interval || h.IntervalDown > 0 && h.Timeout > h.IntervalDown || h.Kind == "exec" && len(h.Command) == 0 ||
+		h.Kind == "http" && len(h.StatusSet) == 0 || h.Kind == "agent" && h.Port == 0 ||
+		h.Kind == "pool" && (c.Pool(h.Pool) == nil || c.Pool(h.Pool).Health.Checks() && c.Pool(h.Pool).Health.Kind == "pool") {
+		t.Errorf("pool %q: %v", p.Name, h)
+	}
+	for _, expr := range []string{h.ExpectRegexp, h.BodyRegexp} {
+		if _, err := regexp.Compile(expr); err != nil {
+			t.Errorf("pool %q: %v", p.Name, err)
 		}
 	}
 }

@@ -60,7 +60,7 @@ var secretKeys = sync.OnceValue(func() []string {
 
 // notYet are keys of the design that this version does not have, by the type whose table they go to.
 var notYet = map[reflect.Type][]string{
-	reflect.TypeFor[Pool](): {"health", "discovery"},
+	reflect.TypeFor[Pool](): {"discovery"},
 }
 
 // elsewhere are the words that other balancers use for our keys.
@@ -90,6 +90,13 @@ var elsewhere = map[reflect.Type]map[string]string{
 		"servers": "backends", "server": "backends", "upstreams": "backends", "targets": "backends", "nodes": "backends",
 		"members": "backends", "balance": "policy", "algorithm": "policy", "strategy": "policy", "retries": "connect_attempts",
 		"bind": "source", "timeout": "connect_timeout", "slowstart": "slow_start", "warmup": "slow_start", "hash": "hash_key", "key": "hash_key",
+	},
+	reflect.TypeFor[Health](): {
+		"type": "kind", "protocol": "kind", "inter": "interval", "fastinter": "interval_down", "passes": "rise", "fails": "fall",
+		"healthy_threshold": "rise", "unhealthy_threshold": "fall", "initial_status": "initial", "expected_status": "status", "url": "path",
+		"uri": "path", "exec_command": "command", "args": "command", "probe_send": "send", "probe_recv": "expect", "recv": "expect", "receive": "expect",
+		"exec_expected_positive_output": "output_up", "exec_expected_negative_output": "output_down", "sni": "server_name",
+		"expected_body": "body", "service_name": "service", "authority": "host", "header": "headers",
 	},
 	reflect.TypeFor[Backend](): {"addr": "address", "host": "address", "url": "address", "server": "address", "maxconn": "max_connections"},
 	reflect.TypeFor[Match](): {"src": "source", "ip": "source", "client": "source", "cidr": "source", "server_name": "sni", "hostname": "sni", "host": "sni",
@@ -129,6 +136,9 @@ func homesOf(key string) []string {
 			return []string{"the top of the file"}
 		}
 		if tb.label == "[pools.NAME.tcp]" && key == "backlog" {
+			continue
+		}
+		if tb.typ == reflect.TypeFor[Health]() && key == "port" { // who asks for a port means an address to listen on or to connect to
 			continue
 		}
 		labels = append(labels, tb.label)

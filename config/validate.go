@@ -32,6 +32,7 @@ func (d *decoder) validate() {
 			d.warn(d.places[p], "no frontend uses this pool", "")
 		}
 	}
+	d.checkHealthPools()
 	d.checkLoops(claims)
 	if len(c.Frontends) == 0 {
 		d.warn(place{line: 1}, "there are no frontends: awe4lb listens on nothing", "")
@@ -176,6 +177,11 @@ func (d *decoder) checkReferences() (used map[string]bool) {
 			d.checkNestedTLS(f)
 		}
 	}
+	for _, p := range d.cfg.Pools {
+		if p.Health != nil && p.Health.Kind == "pool" {
+			check(&p.Health.Pool, false)
+		}
+	}
 	return used
 }
 
@@ -188,6 +194,7 @@ func (d *decoder) checkPool(p *Pool) {
 	d.checkPoolTLS(p)
 	d.checkSendProxy(p)
 	d.checkPolicy(p)
+	d.checkHealth(p)
 	if at, ok := d.places[&p.TCP.Backlog]; ok {
 		d.fail(at, Error{Problem: "a pool does not listen", Hint: "backlog belongs to [frontends.NAME.tcp] or [defaults.tcp]"})
 	}

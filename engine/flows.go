@@ -246,7 +246,7 @@ func (fl *flows) targetOf(b *balancer.Backend) *target {
 
 // refresh brings what a snapshot says of t up to date.
 func (fl *flows) refresh(t *target, snap *balancer.Snapshot) {
-	t.gone = !snap.Has(t.backend)
+	t.gone = isGone(t.backend, snap)
 	fl.closeDirect(t) // the next one has the settings of now
 	t.sources = t.sources[:0]
 	if p := snap.Pool(t.backend.Pool); p != nil {

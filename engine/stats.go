@@ -34,7 +34,7 @@ const (
 	Evicted                        // flow: it had no answer yet and made room for another
 	MaxRequests                    // flow: the client had sent max_requests datagrams
 	MaxResponses                   // flow: the backend had sent max_responses datagrams
-	BackendRemoved                 // flow: its backend is no longer configured
+	BackendRemoved                 // flow: its backend is no longer configured, or down
 	HelloTimeout                   // the client had not said where it wants to go within hello_timeout
 	NotTLS                         // the client does not speak TLS, and the frontend wants it
 	BadHello                       // its ClientHello breaks the rules, or is too long
@@ -50,6 +50,7 @@ const (
 	BackendTLS                     // the backend broke the TLS protocol, or sent an alert
 	BadProxy                       // a PROXY header that breaks the rules, or none where one is required
 	ProxyUntrusted                 // the client is not one of the proxies that are trusted, and a header is required
+	BackendDown                    // its health check failed, and the pool's on_down is cut
 	NumReasons       = iota
 )
 
@@ -58,7 +59,7 @@ var reasonNames = [NumReasons]string{"client_eof", "backend_eof", "client_rst", 
 	"half_close_timeout", "max_lifetime", "limit", "no_resources", "drained", "killed", "unreplied", "evicted",
 	"max_requests", "max_responses", "backend_removed", "hello_timeout", "not_tls", "bad_hello", "unknown_name",
 	"handshake_limit", "handshake_timeout", "handshake_failed", "challenge", "connect_tls", "client_truncated",
-	"backend_truncated", "client_tls", "backend_tls", "bad_proxy", "proxy_untrusted"}
+	"backend_truncated", "client_tls", "backend_tls", "bad_proxy", "proxy_untrusted", "backend_down"}
 
 func (r Reason) String() string { return reasonNames[r] }
 

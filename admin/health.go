@@ -1,0 +1,112 @@
+package admin
+
+import (
+	"time"
+
+	"awe4lb/balancer"
+	"awe4lb/health"
+
+	"github.com/valyala/fasthttp"
+)
+
+// healthStatus is what a health check knows of a backend.
+type healthStatus struct {
+	Kind    string    `json:"kind"`
+	State   string    `json:"state"` // up, down or checking
+	Since   time.Time `json:"since"`
+	Why     string    `json:"why,omitempty"` // the state is that; missing for the initial one
+	Streak  int       `json:"streak"`        // results in a row that speak against the state
+	Changes uint64    `json:"changes"`
+
+	LastCheck  *time.Time `json:"last_check,omitempty"` // these are missing before the first probe
+	LastResult string     `json:"last_result,omitempty"`
+	LastError  string     `json:"last_error,omitempty"`
+	Note       string     `json:"note,omitempty"`
+	Latency    float64    `json:"latency_seconds"`
+	Weight     *int       `json:"agent_weight,omitempty"`
+	Expires    *time.Time `json:"certificate_not_after,omitempty"`
+
+	Good    uint64 `json:"good"`
+	Bad     uint64 `json:"bad"`
+	Unknown uint64 `json:"unknown"`
+}
+
+func (s *Server) healthStatus() map[health.Key]health.Status {
+	if s.o.Health == nil {
+		return nil
+	}
+	return s.o.Health.Status()
+}
+
+// healthOf returns what is known of b, or nil.
+func healthOf(checked map[health.Key]health.Status, b *balancer.Backend) *healthStatus {
+	h, ok := checked[health.Key{Pool: b.Pool, Address: b.Address}]
+	if !ok {
+		return nil
+	}
+	out := &healthStatus{Kind: h.Kind, State: h.State, Since: rounded(h.Since), Why: h.Why, Streak: h.Streak, Changes: h.Changes,
+		LastResult: h.Result, LastError: h.Error, Note: h.Note, Latency: h.Took.Seconds(), Good: h.Good, Bad: h.Bad, Unknown: h.Unknown}
+	if !h.Checked.IsZero() {
+		out.LastCheck = new(rounded(h.Checked))
+	}
+	if h.Weight >= 0 {
+		out.Weight = &h.Weight
+	}
+	if !h.Expires.IsZero() {
+		out.Expires = new(h.Expires.UTC())
+	}
+	return out
+}
+
+func rounded(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
+
+// writeHealth writes the families of backends that have a health check.
+func writeHealth(each func(name, kind, help string, write func(b *backendStatus, name string)), x *exposition) {
+	checked := func(name, kind, help string, write func(b *backendStatus, name string)) {
+		each(name, kind, help, func(b *backendStatus, name string) {
+			if b.Health != nil {
+				write(b, name)
+			}
+		})
+	}
+	checked("awe4lb_backend_state_changes_total", "counter", "Times the backend went up or down by its health check.",
+		func(b *backendStatus, name string) { x.count(b.Health.Changes, name, b.labels) })
+	checked("awe4lb_backend_last_change_timestamp_seconds", "gauge", "When the backend last went up or down, or its check began.",
+		func(b *backendStatus, name string) {
+			x.gauge(float64(b.Health.Since.UnixMilli())/1000, name, b.labels)
+		})
+	checked("awe4lb_health_checks_total", "counter", "Probes of the backend, by result; unknown: we could not ask.",
+		func(b *backendStatus, name string) {
+			x.count(b.Health.Good, name, b.labels+","+labels("result", "good"))
+			x.count(b.Health.Bad, name, b.labels+","+labels("result", "bad"))
+			x.count(b.Health.Unknown, name, b.labels+","+labels("result", "unknown"))
+		})
+	checked("awe4lb_health_check_duration_seconds", "gauge", "How long the last probe of the backend took.",
+		func(b *backendStatus, name string) { x.gauge(b.Health.Latency, name, b.labels) })
+}
+
+// event is one change of health.
+type event struct {
+	Time    time.Time `json:"time"`
+	Pool    string    `json:"pool"`
+	Backend string    `json:"backend"`
+	State   string    `json:"state"` // up or down
+	Why     string    `json:"why"`
+	After   float64   `json:"after_seconds"` // how long the state before had lasted
+}
+
+func (s *Server) events(c *fasthttp.RequestCtx) {
+	out := struct {
+		Events []event `json:"events"`
+	}{[]event{}}
+	if s.o.Health != nil {
+		for _, e := range s.o.Health.Events() {
+			state := "down"
+			if e.Up {
+				state = "up"
+			}
+			out.Events = append(out.Events, event{rounded(e.Time), e.Pool, e.Backend, state, e.Why, e.After.Seconds()})
+		}
+	}
+	writeJSON(c, "application/json", out)
+}
