@@ -262,7 +262,7 @@ func writePools(x *exposition, st *status) {
 		for _, b := range p.Backends {
 			n[b.State]++
 		}
-		for _, state := range []string{"up", "down", "drain", "maintenance", "disabled"} {
+		for _, state := range []string{"up", "down", "ejected", "drain", "maintenance", "disabled"} {
 			x.gauge(n[state], name, p.labels+","+labels("state", state))
 		}
 	})

@@ -16,6 +16,9 @@ type Backend struct {
 
 	// Shared: atomics that every pick reads and that seldom change.
 	condition atomic.Uint32        // see state.go
+	failures  atomic.Int32         // in a row, of connecting: see outlier.go
+	cuts      atomic.Int32         // in a row: reset before it said anything
+	ejections atomic.Int32         // since it was last well
 	ramp      atomic.Int64         // clock at which slow start began; 0: it is over
 	seat      atomic.Pointer[seat] // in the picker that wants to hear of Release; nil: none does
 	bandwidth bandwidth            // of leastbandwidth
@@ -71,7 +74,7 @@ func (m *Member) free() bool { return m.limit == 0 && m.condition.Load() == 0 }
 
 // usable reports whether m may be picked now.
 func (m *Member) usable(w wish) bool {
-	if c := m.condition.Load(); c != 0 && !(w.down && c == isDown) {
+	if c := m.condition.Load(); c != 0 && !(w.down && c&^(isDown|isEjected) == 0) {
 		return false
 	}
 	if m.limit > 0 && m.active.Load() >= m.limit {

@@ -102,7 +102,7 @@ func (t *tier) up(states uint64) int {
 		case Up:
 			up += m.weight
 			all += m.weight
-		case Down:
+		case Down, Ejected:
 			all += m.weight
 		}
 	}

@@ -7,7 +7,7 @@ package balancer
 //	      SetState(Up)                 ▲      ──────────▶ Maintenance
 //	                                   └── Readmit ──────┘
 //
-// Up and Down are what checks find, Drain and Maintenance what somebody ordered. An order hides what checks find and does
+// Up and Down are what checks find, Ejected what sessions met (outlier.go), Drain and Maintenance what somebody ordered. An order hides what checks find and does
 // not stop them: Readmit brings back what they said last.
 type State uint8
 
@@ -16,9 +16,10 @@ const (
 	Down              // no new sessions, unless too few of the pool are up: see config.Pool.PanicThreshold
 	Drain             // no new sessions; those it has go on
 	Maintenance       // no new sessions, by order; what becomes of those it has is for the engine to say
+	Ejected           // as Down, for a time: it failed one client after the other
 )
 
-var stateNames = [...]string{"up", "down", "drain", "maintenance"}
+var stateNames = [...]string{"up", "down", "drain", "maintenance", "ejected"}
 
 func (s State) String() string { return stateNames[s] }
 
@@ -27,6 +28,7 @@ const (
 	isDown uint32 = 1 << iota
 	isDraining
 	isInMaintenance
+	isEjected
 	ordered = isDraining | isInMaintenance
 )
 
@@ -38,6 +40,8 @@ func stateOf(condition uint32) State {
 		return Drain
 	case condition&isDown != 0:
 		return Down
+	case condition&isEjected != 0:
+		return Ejected
 	}
 	return Up
 }

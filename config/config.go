@@ -302,6 +302,7 @@ type Pool struct {
 	SendProxy       string        `toml:"send_proxy" oneof:"off v1 v2"`                           // default off; tell backends who the client is, by a header of the PROXY protocol before all else
 	ProxyTLVs       []string      `toml:"proxy_tlvs" oneof:"alpn authority tls unique_id crc32c"` // what else version 2 tells; default none
 	TLS             *PoolTLS      `toml:"tls"`                                                    // nil: plain
+	Outliers        *Outliers     `toml:"outliers"`                                               // nil: what sessions meet takes no backend out of use
 	Health          *Health       `toml:"health"`                                                 // nil: every backend is taken to be up
 	OnDown          string        `toml:"on_down" oneof:"keep cut"`                               // sessions of a backend that goes down: let them be, or reset them; default keep
 }
@@ -311,6 +312,14 @@ func (p *Pool) Hashes() bool { return p.Policy == "iphash" || p.Policy == "magle
 
 // HashesName reports whether the policy of p goes by the name in the ClientHello.
 func (p *Pool) HashesName() bool { return p.Hashes() && p.HashKey == "sni" }
+
+// Outliers is when a pool stops using a backend because it fails one client after the other. A reload applies it.
+type Outliers struct {
+	Failures    int           `toml:"failures" range:"1..1000"`        // in a row: failed attempts to connect, or sessions reset before the backend said anything; default 5
+	Ejection    time.Duration `toml:"ejection" range:"100ms..24h"`     // how long it is not used; default 30s, and twice as long each time it fails again at once
+	MaxEjection time.Duration `toml:"max_ejection" range:"100ms..24h"` // at most so long; default 5m
+	MaxEjected  int           `toml:"max_ejected" range:"0..100"`      // percent of the backends that may be ejected at once; default 50
+}
 
 // Health is how a pool finds out which of its backends are up. A reload applies it: checks that stay the same go on, with
 // what they have counted. Which kinds a key is for is in keysOfKind.

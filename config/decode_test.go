@@ -143,6 +143,10 @@ var keyValues = map[string]struct {
 	"[pools.NAME].hash_key":                 {`"sni"`, "sni"},
 	"[pools.NAME].hash_prefix_v4":           {`0`, 0},
 	"[pools.NAME].hash_prefix_v6":           {`128`, 128},
+	"[pools.NAME.outliers].failures":        {`1`, 1},
+	"[pools.NAME.outliers].ejection":        {`"1m"`, time.Minute},
+	"[pools.NAME.outliers].max_ejection":    {`"24h"`, 24 * time.Hour},
+	"[pools.NAME.outliers].max_ejected":     {`100`, 100},
 	"[pools.NAME].slow_start":               {`"1h"`, time.Hour},
 	"[pools.NAME].panic_threshold":          {`100`, 100},
 	"[pools.NAME].prefer_zone":              {`true`, true},
@@ -282,7 +286,7 @@ func documentWith(label, key, value string) string {
 	}
 	labels := []string{"[log]", "[log.access]", "[admin]", "[engine]", "[acme]", "[defaults]", "[defaults.tcp]", "[frontends.NAME]",
 		protocol, "[frontends.NAME.proxy_protocol]", "[frontends.NAME.tls]", "[[frontends.NAME.tls.certificates]]", "[[frontends.NAME.routes]]", "[frontends.NAME.routes.match]",
-		"[pools.NAME]", "[pools.NAME.tcp]", "[pools.NAME.tls]", "[pools.NAME.health]", "[[pools.NAME.backends]]", "[pools.other]"}
+		"[pools.NAME]", "[pools.NAME.tcp]", "[pools.NAME.tls]", "[pools.NAME.outliers]", "[pools.NAME.health]", "[[pools.NAME.backends]]", "[pools.other]"}
 	if label == "[frontends.NAME.udp]" || key == "acme_challenges" {
 		labels = slices.DeleteFunc(labels, func(label string) bool { return strings.Contains(label, ".tls") || strings.Contains(label, ".proxy") })
 	}

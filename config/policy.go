@@ -15,6 +15,12 @@ var otherPolicies = map[string]string{
 
 // checkPolicy warns of settings that the policy of p does not use.
 func (d *decoder) checkPolicy(p *Pool) {
+	if o := p.Outliers; o != nil && o.MaxEjection < o.Ejection {
+		if at, ok := d.places[&o.MaxEjection]; ok {
+			d.fail(at, Error{Got: at.got(), Want: "at least ejection, which is " + shortDuration(int64(o.Ejection))})
+		}
+		o.MaxEjection = o.Ejection
+	}
 	if d.places[&p.Policy].bad || d.places[&p.HashKey].bad {
 		return
 	}

@@ -144,6 +144,9 @@ func (s *session) giveUp(reason Reason) bool {
 	if !s.client.failed {
 		s.fault = reason
 	}
+	if reason != NoResources {
+		s.sh.eng.tellEjected(s.target, s.pool.Failed(s.target), reason)
+	}
 	s.tried = append(s.tried, s.target)
 	s.target.Release()
 	s.target = nil

@@ -187,6 +187,7 @@ func (s *session) opened() {
 	s.connectedIn = now - s.started
 	s.bstats.Sessions++
 	s.bstats.Connect.observe(now - s.dialed)
+	s.pool.Served(s.target, false)
 	if s.pool.Times() {
 		s.target.Connected(time.Duration(now - s.dialed))
 		s.askedAt = now
@@ -431,6 +432,11 @@ func (s *session) end(reason Reason) {
 		sh.log(s, reason, duration)
 	}
 	if s.target != nil {
+		if s.client.sent > 0 {
+			s.pool.Served(s.target, true)
+		} else if reason == BackendRST || reason == BackendLost {
+			sh.eng.tellEjected(s.target, s.pool.Cut(s.target), reason)
+		}
 		s.target.Release()
 		s.target = nil
 	}
