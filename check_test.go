@@ -9,6 +9,34 @@ import (
 	"testing"
 )
 
+// TestCheckReadsAccessLists: mistakes in files of prefixes are told by check, with their lines, and keep run from starting.
+func TestCheckReadsAccessLists(t *testing.T) {
+	dir := t.TempDir()
+	path, list := filepath.Join(dir, "awe4lb.toml"), filepath.Join(dir, "blocked.txt")
+	for name, text := range map[string]string{list: "10.0.0.0/8\n10.0.0.1/8\n", path: `
+[admin]
+bind = ""
+[frontends.f]
+bind = ["127.0.0.1:0"]
+pool = "p"
+[frontends.f.access]
+rules = [ { deny_file = "blocked.txt" }, { deny_file = "missing.txt" } ]
+[pools.p]
+backends = [{ address = "127.0.0.1:1" }]
+`} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mistakes := list + `:2: got "10.0.0.1/8"; want a prefix with no bits set after its length (write "10.0.0.0/8")` + "\n" +
+		path + ":8: frontends.f.access.rules[1].deny_file: " + filepath.Join(dir, "missing.txt") + ": no such file or directory\n"
+	for _, command := range []string{"check", "run"} {
+		if code, _, stderr := result(t, command, "--config", path); code != 1 || !strings.Contains(stderr, mistakes) {
+			t.Errorf("%s: exit code %d:\n%s\nwant:\n%s", command, code, stderr, mistakes)
+		}
+	}
+}
+
 // TestCheckLooksAtTheHost: what the host lacks is told by check, all at once, and not only by run.
 func TestCheckLooksAtTheHost(t *testing.T) {
 	dir := t.TempDir()

@@ -206,8 +206,9 @@ func start(path string) (*process, error) {
 	report, err := p.director.Apply(cfg)
 	if err != nil {
 		p.close()
-		var mistakes certs.Errors
-		if errors.As(err, &mistakes) {
+		var files certs.Errors
+		var mistakes config.Errors // in files of prefixes
+		if errors.As(err, &files) || errors.As(err, &mistakes) {
 			return nil, cli.BadConfig(err)
 		}
 		return nil, cli.CannotBind(err)

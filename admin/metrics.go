@@ -26,6 +26,7 @@ func (s *Server) metrics(c *fasthttp.RequestCtx) {
 	writeBackends(&x, st)
 	writeShards(&x, st)
 	writeCertificates(&x, st)
+	writeAccessLists(&x, st)
 	_, _ = c.Write(x.buf)
 	metrics.WriteProcessMetrics(c)
 }
@@ -117,7 +118,8 @@ func (s *Server) writeProcess(x *exposition) {
 // rejected are the reasons for which a client is turned away before any backend is connected.
 var rejected = []engine.Reason{engine.Limit, engine.NoRoute, engine.NoBackend, engine.NoResources, engine.ConnectRefused,
 	engine.ConnectTimeout, engine.ConnectFailed, engine.ConnectTLS, engine.HelloTimeout, engine.NotTLS, engine.BadHello,
-	engine.UnknownName, engine.BadProxy, engine.ProxyUntrusted, engine.HandshakeLimit, engine.HandshakeTimeout, engine.HandshakeFailed}
+	engine.UnknownName, engine.BadProxy, engine.ProxyUntrusted, engine.HandshakeLimit, engine.HandshakeTimeout, engine.HandshakeFailed,
+	engine.Denied}
 
 func writeFrontends(x *exposition, st *status) {
 	each := func(name, kind, help string, write func(f *frontendStatus, name string)) {
@@ -351,6 +353,22 @@ func writeBackends(x *exposition, st *status) {
 		func(b *backendStatus, name string) {
 			x.histogram(&b.stats.Reply, name, b.labels)
 		})
+}
+
+// writeAccessLists writes what is known of files of prefixes.
+func writeAccessLists(x *exposition, st *status) {
+	each := func(name, kind, help string, value func(f *accessListStatus) float64) {
+		x.family(name, kind, help)
+		for i := range st.AccessLists {
+			x.gauge(value(&st.AccessLists[i]), name, labels("file", st.AccessLists[i].File))
+		}
+	}
+	each("awe4lb_access_list_prefixes", "gauge", "Prefixes of a file that are in use.", func(f *accessListStatus) float64 { return float64(f.Prefixes) })
+	each("awe4lb_access_list_stale", "gauge", "1 when the file holds something that cannot be used, and what it had before is in use.",
+		func(f *accessListStatus) float64 { return oneIf(f.Error != "") })
+	x.family("awe4lb_access_list_changes_total", "counter", "Changes of files of prefixes, reloads apart, by whether they could be used.")
+	x.count(st.listsOK, "awe4lb_access_list_changes_total", labels("result", "ok"))
+	x.count(st.listsFailed, "awe4lb_access_list_changes_total", labels("result", "failed"))
 }
 
 func writeShards(x *exposition, st *status) {

@@ -34,7 +34,11 @@ type status struct {
 	Certificates []certificateStatus `json:"certificates"`
 	ACME         []acmeStatus        `json:"acme"`
 
+	AccessLists []accessListStatus `json:"access_lists"` // the files of prefixes
+
 	// For the metrics.
+	listsOK, listsFailed uint64 // changes of these files
+
 	keeper certs.Counters
 	issuer acme.Counters
 
@@ -46,6 +50,13 @@ type status struct {
 type handshakesStatus struct {
 	Live   int `json:"live"`   // begun and not ended
 	Queued int `json:"queued"` // those of them that wait for a worker, or are under its hands
+}
+
+type accessListStatus struct {
+	File     string    `json:"file"`
+	Prefixes int       `json:"prefixes"` // in use
+	Changed  time.Time `json:"changed"`  // when they were read
+	Error    string    `json:"error,omitempty"`
 }
 
 type configStatus struct {
@@ -219,6 +230,11 @@ func (s *Server) collect() *status {
 		out.crowded += f.Ended[engine.HandshakeLimit]
 	}
 	s.collectCertificates(out)
+	files, ok, failed := s.o.Engine.AccessLists()
+	out.AccessLists, out.listsOK, out.listsFailed = []accessListStatus{}, ok, failed
+	for _, f := range files {
+		out.AccessLists = append(out.AccessLists, accessListStatus{File: f.Path, Prefixes: f.Prefixes, Changed: f.Changed.UTC().Truncate(time.Millisecond), Error: f.Err})
+	}
 	out.Handshakes = handshakesStatus{Live: st.Workers.Live, Queued: st.Workers.Queued}
 	for _, sh := range st.Shards {
 		out.Shards = append(out.Shards, shardStatus{Sessions: sh.Sessions, Flows: sh.Flows, AcceptPauses: sh.AcceptPauses, LimitPauses: sh.LimitPauses,

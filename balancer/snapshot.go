@@ -36,6 +36,9 @@ type Frontend struct {
 	// Attached is what the plane keeps for it: set while it prepares, before the snapshot is published, and not changed then.
 	Attached any
 
+	// Guard is the same for who may come.
+	Guard any
+
 	routes routes
 	pool   *Pool // when no route matches; may be nil
 }

@@ -34,18 +34,33 @@ type Config struct {
 	// errors are, in file order.
 	Warnings []string `toml:"-"`
 
-	// at is what At does, nil if no file was read. A function, so that printing a Config does not print what fields point to.
-	at func(field any) string
+	// at finds where a field stands, nil if no file was read. A function, so that printing a Config does not print what fields
+	// point to.
+	at func(field any) *Error
 }
 
 // At returns where a field stands, as "FILE:LINE: KEY", for mistakes that show only later: a file that is missing, a name
 // that nobody knows. field is a pointer to the field, or to an element of a list; "" if the file does not set it. Safe
 // from any goroutine.
 func (c *Config) At(field any) string {
-	if c.at == nil {
-		return ""
+	if c.at != nil {
+		if e := c.at(field); e != nil {
+			return fmt.Sprintf("%s:%d: %s", escape(e.File), e.Line, e.Key)
+		}
 	}
-	return c.at(field)
+	return ""
+}
+
+// Mistake returns a mistake that shows only later, at the place of field as At has it. Safe from any goroutine.
+func (c *Config) Mistake(field any, problem string) *Error {
+	e := &Error{File: "awe4lb.toml"} // not read from a file
+	if c.at != nil {
+		if found := c.at(field); found != nil {
+			e = found
+		}
+	}
+	e.Problem = problem
+	return e
 }
 
 // Log is where awe4lb tells what it does. A reload applies it.
@@ -162,6 +177,7 @@ type Frontend struct {
 	STARTTLS               string        `toml:"starttls" oneof:"none postgres"`               // default none; postgres: clients ask for TLS in PostgreSQL's way
 	ACMEChallenges         bool          `toml:"acme_challenges"`                              // answer HTTP-01 challenges here, plain HTTP on port 80; all else goes to the pool; default false
 	ProxyProtocol          ProxyProtocol `toml:"proxy_protocol"`                               // see ProxyProtocol; protocol tcp only
+	Access                 Access        `toml:"access"`                                       // see Access
 	TLS                    *FrontendTLS  `toml:"tls"`                                          // nil: TLS is not terminated here
 
 	// Addresses is Bind, parsed and expanded, in order and without duplicates (port 0 never counts as one).
@@ -204,6 +220,33 @@ type UDP struct {
 type ProxyProtocol struct {
 	Accept  string         `toml:"accept" oneof:"off optional required"` // default off; optional: trusted proxies may send one; required: they must, and nobody else is served
 	Trusted []netip.Prefix `toml:"trusted"`                              // the proxies; required unless accept is off. Those on unix sockets always are
+}
+
+// Access is who may use a frontend: connections and new flows. A reload applies it to those, and to the flows there are.
+// Clients on unix sockets always may: the socket's mode says who comes there.
+type Access struct {
+	Default string        `toml:"default" oneof:"allow deny"` // of clients in no rule; default allow
+	Rules   []*AccessRule `toml:"rules"`                      // in order, the first that has the client decides; default none
+}
+
+// AccessRule is one rule of Access. It has exactly one key. A file has one prefix a line; what follows # or ; is a comment.
+// It is read again when it changes.
+type AccessRule struct {
+	Allow     []netip.Prefix `toml:"allow"`      // prefixes as in Match.Source
+	Deny      []netip.Prefix `toml:"deny"`       // the same
+	AllowFile string         `toml:"allow_file"` // path of a file of them
+	DenyFile  string         `toml:"deny_file"`  // the same
+}
+
+// Allows reports what the rule says of the clients it has.
+func (r *AccessRule) Allows() bool { return r.Allow != nil || r.AllowFile != "" }
+
+// File returns the path of the rule's file and the field that names it; "" when the prefixes are in the rule.
+func (r *AccessRule) File() (path string, field *string) {
+	if r.AllowFile != "" {
+		return r.AllowFile, &r.AllowFile
+	}
+	return r.DenyFile, &r.DenyFile
 }
 
 // FrontendTLS is how a frontend terminates TLS. A reload applies it to new handshakes. Paths of files that are not

@@ -93,10 +93,15 @@ var keyValues = map[string]struct {
 	"[frontends.NAME].starttls":                  {`"postgres"`, "postgres"},
 	"[frontends.NAME].acme_challenges":           {`true`, true},
 
-	"[frontends.NAME.proxy_protocol].accept":  {`"off"`, "off"},
-	"[frontends.NAME.proxy_protocol].trusted": {`["10.0.0.0/8"]`, nil},
-	"[pools.NAME].send_proxy":                 {`"v1"`, "v1"},
-	"[pools.NAME].proxy_tlvs":                 {"", nil}, // asks for send_proxy = "v2": TestGoodProxy
+	"[frontends.NAME.proxy_protocol].accept":     {`"off"`, "off"},
+	"[frontends.NAME.proxy_protocol].trusted":    {`["10.0.0.0/8"]`, nil},
+	"[frontends.NAME.access].default":            {`"deny"`, "deny"},
+	"[[frontends.NAME.access.rules]].allow":      {`["10.0.0.0/8"]`, nil},
+	"[[frontends.NAME.access.rules]].deny":       {`["10.0.0.0/8", "::/0"]`, nil},
+	"[[frontends.NAME.access.rules]].allow_file": {`"/etc/allowed.txt"`, "/etc/allowed.txt"},
+	"[[frontends.NAME.access.rules]].deny_file":  {`"/etc/blocked.txt"`, "/etc/blocked.txt"},
+	"[pools.NAME].send_proxy":                    {`"v1"`, "v1"},
+	"[pools.NAME].proxy_tlvs":                    {"", nil}, // asks for send_proxy = "v2": TestGoodProxy
 
 	"[frontends.NAME.tls].acme":              {`["www.Example.com."]`, []string{"www.example.com"}},
 	"[frontends.NAME.tls].min_version":       {`"1.0"`, "1.0"},
@@ -256,10 +261,14 @@ func documentWith(label, key, value string) string {
 		"[[pools.NAME.backends]]":       {`address = "10.0.0.9:80"`},
 
 		"[[frontends.NAME.tls.certificates]]": {`cert = "/etc/x.pem"`},
+		"[[frontends.NAME.access.rules]]":     {`allow = ["10.2.0.0/16"]`},
 		"[pools.other]":                       nil,
 	}
 	if label == "[pools.NAME.health]" {
 		doc[label] = healthWith(key)
+	}
+	if label == "[[frontends.NAME.access.rules]]" {
+		doc[label] = nil // exactly one key
 	}
 	doc[label] = slices.DeleteFunc(doc[label], func(line string) bool { return strings.HasPrefix(line, key+" =") })
 	doc[label] = append(doc[label], key+" = "+value)
@@ -285,7 +294,7 @@ func documentWith(label, key, value string) string {
 		}
 	}
 	labels := []string{"[log]", "[log.access]", "[admin]", "[engine]", "[acme]", "[defaults]", "[defaults.tcp]", "[frontends.NAME]",
-		protocol, "[frontends.NAME.proxy_protocol]", "[frontends.NAME.tls]", "[[frontends.NAME.tls.certificates]]", "[[frontends.NAME.routes]]", "[frontends.NAME.routes.match]",
+		protocol, "[frontends.NAME.proxy_protocol]", "[frontends.NAME.access]", "[[frontends.NAME.access.rules]]", "[frontends.NAME.tls]", "[[frontends.NAME.tls.certificates]]", "[[frontends.NAME.routes]]", "[frontends.NAME.routes.match]",
 		"[pools.NAME]", "[pools.NAME.tcp]", "[pools.NAME.tls]", "[pools.NAME.outliers]", "[pools.NAME.health]", "[[pools.NAME.backends]]", "[pools.other]"}
 	if label == "[frontends.NAME.udp]" || key == "acme_challenges" {
 		labels = slices.DeleteFunc(labels, func(label string) bool { return strings.Contains(label, ".tls") || strings.Contains(label, ".proxy") })

@@ -42,6 +42,7 @@ func newFrontend(d *Defaults) *Frontend {
 		UnknownName:            "default",
 		STARTTLS:               "none",
 		ProxyProtocol:          ProxyProtocol{Accept: "off"},
+		Access:                 Access{Default: "allow"},
 	}
 }
 

@@ -77,6 +77,8 @@ var elsewhere = map[reflect.Type]map[string]string{
 		"ca": "client_ca", "verify": "client_auth", "domains": "acme", "hosts": "acme", "prefer_server_ciphers": "ciphers", "ecdh_curves": "curves",
 	},
 	reflect.TypeFor[CertificateFiles](): {"crt": "cert", "certificate": "cert", "chain": "cert", "private_key": "key", "names": "self_signed"},
+	reflect.TypeFor[Access]():           {"rule": "rules", "policy": "default"},
+	reflect.TypeFor[AccessRule]():       {"source": "allow", "block": "deny", "reject": "deny", "blacklist": "deny", "whitelist": "allow", "file": "deny_file"},
 	reflect.TypeFor[PoolTLS](): {
 		"sni": "server_name", "verifyhost": "server_name", "root_ca": "ca", "root_ca_cert_path": "ca", "client_cert": "cert", "certificate": "cert",
 		"client_key": "key", "ignore_verify": "insecure_skip_verify", "insecure": "insecure_skip_verify",

@@ -58,8 +58,8 @@ func Parse(name string, text []byte) (*Config, error) {
 	return d.cfg, nil
 }
 
-// positions returns Config.At, with what of the places outlives the decoder.
-func (d *decoder) positions() func(field any) string {
+// positions returns Config.at, with what of the places outlives the decoder.
+func (d *decoder) positions() func(field any) *Error {
 	type position struct {
 		path string
 		line int
@@ -68,13 +68,13 @@ func (d *decoder) positions() func(field any) string {
 	for field, p := range d.places {
 		all[field] = position{p.path, p.line}
 	}
-	file := escape(d.file)
-	return func(field any) string {
+	file := d.file
+	return func(field any) *Error {
 		p, ok := all[field]
 		if !ok {
-			return ""
+			return nil
 		}
-		return fmt.Sprintf("%s:%d: %s", file, p.line, p.path)
+		return &Error{File: file, Line: p.line, Key: p.path}
 	}
 }
 

@@ -188,6 +188,7 @@ func TestGoodEverything(t *testing.T) {
 
 		HelloTimeout: 3 * time.Second, MaxHandshakes: 100, MaxHandshakesPerPrefix: 10, UnknownName: "default", STARTTLS: "none",
 		ProxyProtocol: ProxyProtocol{Accept: "off"},
+		Access:        Access{Default: "allow"},
 		Addresses:     []Address{{IP: mustAddrPort("127.0.0.1:8080")}, {Path: "/run/awe4lb/web.sock"}},
 		Routes:        f.Routes,
 	}

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"awe4lb/acl"
 	"awe4lb/balancer"
 	"awe4lb/config"
 	"awe4lb/tlsbridge"
@@ -49,6 +50,7 @@ type Engine struct {
 	ports     []uint16  // that flows may leave from
 	keeper    *certs.Keeper
 	challenge func(token string) (string, bool)
+	lists     *acl.Keeper
 
 	// Shared: atomics.
 	sessions    atomic.Int64 // open now, and those an accept is under way for
@@ -113,6 +115,7 @@ func New(d *balancer.Director, o Options) (*Engine, error) {
 		measured: make(chan struct{}, 1),
 		epoch:    time.Now(), ports: localPorts(), bindings: map[bindKey]*bound{}, retired: map[bindKey]*bound{}, rates: map[string]*rateTable{},
 		gates: map[string]*gate{}, keeper: o.Certificates, challenge: o.Challenge}
+	e.lists = acl.NewKeeper(o.Log, e.listsChanged)
 	wake := make(chan struct{}, 1)
 	for i := range o.Shards {
 		sh, err := newShard(e, i, o.ReadBuffer)
@@ -148,6 +151,7 @@ type plan struct {
 	opened  []bindKey
 	removed map[bindKey]*bound
 	tls     *certs.Set // nil: there is no TLS, and was none
+	lists   *acl.Set
 }
 
 // Prepare opens the listeners that next has and the engine has not. Sockets of addresses that stay are kept as they are,
@@ -169,7 +173,11 @@ func (e *Engine) Prepare(next *balancer.Snapshot) (balancer.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{e: e, next: next, tls: set, wanted: map[bindKey]*bound{}, removed: map[bindKey]*bound{}}
+	lists, err := e.prepareGuards(next)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{e: e, next: next, tls: set, lists: lists, wanted: map[bindKey]*bound{}, removed: map[bindKey]*bound{}}
 	for _, f := range next.Frontends {
 		for _, key := range keysOf(f.Config) {
 			a := key.address
@@ -261,6 +269,7 @@ func (p *plan) Commit() []balancer.Change {
 		}
 	}
 	e.commitTLS(p)
+	e.lists.Commit(p.lists)
 	engine := &p.next.Config.Engine
 	e.warnFastOpen(p.next.Config)
 	room := e.budget(p.next.Config, len(p.wanted))
@@ -454,6 +463,7 @@ func (e *Engine) close() bool {
 		return false
 	}
 	e.closed = true
+	e.lists.Close() // it posts to the loops
 	for _, sh := range e.shards {
 		sh.loop.Call(func() {
 			sh.listen(nil)

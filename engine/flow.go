@@ -118,6 +118,9 @@ func (fl *flows) tryOpen(l *datagramListener, key *flowKey, hash uint32, to *bal
 	if l.closing || fl.draining {
 		return nil, DropDraining
 	}
+	if !guardOf(front.front).allows(key.clientIP()) {
+		return nil, DropDenied
+	}
 	begun := fl.sh.loop.Now()
 	if !fl.affords(begun) {
 		return nil, DropOverload

@@ -307,6 +307,7 @@ func (fl *flows) follow(snap *balancer.Snapshot) {
 	if cut {
 		fl.cutGone()
 	}
+	fl.cutDenied()
 	fl.prune()
 }
 

@@ -38,7 +38,7 @@ const (
 // greets reports whether clients of f, or proxies in front of them, must say something before their connection can be
 // routed.
 func greets(f *balancer.Frontend) bool {
-	return speaksFirst(f) || f.Config.ProxyProtocol.Accept == "optional" || f.Config.ProxyProtocol.Accept == "required"
+	return speaksFirst(f) || introduces(f.Config)
 }
 
 // speaksFirst reports whether clients of f must.
@@ -52,7 +52,7 @@ func (s *session) greet(gate *tlsbridge.Gate) {
 	p.gate, p.stage = gate, sayProxy
 	s.expireAfter(s.front.HelloTimeout)
 	switch proxied := &s.front.ProxyProtocol; {
-	case proxied.Accept != "optional" && proxied.Accept != "required":
+	case !introduces(s.front):
 		s.welcome()
 	case trusts(proxied, s.address.Addr()):
 	case proxied.Accept == "required":

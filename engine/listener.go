@@ -106,6 +106,12 @@ func (l *listener) serve(fd int, now int64) {
 		f = l.front // removed a moment ago: the clients in its queue are still served
 	}
 	address := l.client()
+	if g := guardOf(f); g != nil && !introduces(f.Config) {
+		if reason := g.admit(address.Addr()); reason != none {
+			sh.refuse(l, fd, address, now, reason)
+			return
+		}
+	}
 	if !f.Live.Acquire(f.Config.MaxConnections) {
 		sh.refuse(l, fd, address, now, Limit)
 		return

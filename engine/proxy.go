@@ -63,6 +63,12 @@ func (s *session) introduce(h *proxyproto.Header) {
 
 // introduced goes on when it is known who the client is. rest is what it has said.
 func (s *session) introduced(rest []byte) []byte {
+	if g := guardOf(s.f); g != nil {
+		if reason := g.admit(s.address.Addr()); reason != none {
+			s.end(reason)
+			return nil
+		}
+	}
 	if !speaksFirst(s.f) {
 		s.routePlain(rest)
 		return nil

@@ -19,9 +19,14 @@ func (l *datagramListener) passOn(n int) {
 	fl.epoch++
 	fl.order = fl.order[:0]
 	var key flowKey
+	g := guardOf(l.front.front)
 	for i := range n {
 		count, ok := l.check(i, &key)
 		if !ok {
+			continue
+		}
+		if !g.allows(key.clientIP()) {
+			fl.drop(l.front.stats, ToBackend, DropDenied, count)
 			continue
 		}
 		b, reason := l.pick(&key)

@@ -51,6 +51,7 @@ const (
 	BadProxy                       // a PROXY header that breaks the rules, or none where one is required
 	ProxyUntrusted                 // the client is not one of the proxies that are trusted, and a header is required
 	BackendDown                    // its health check failed, and the pool's on_down is cut
+	Denied                         // [frontends.NAME.access] denies the client; of a flow: it does since the flow began
 	NumReasons       = iota
 )
 
@@ -59,7 +60,8 @@ var reasonNames = [NumReasons]string{"client_eof", "backend_eof", "client_rst", 
 	"half_close_timeout", "max_lifetime", "limit", "no_resources", "drained", "killed", "unreplied", "evicted",
 	"max_requests", "max_responses", "backend_removed", "hello_timeout", "not_tls", "bad_hello", "unknown_name",
 	"handshake_limit", "handshake_timeout", "handshake_failed", "challenge", "connect_tls", "client_truncated",
-	"backend_truncated", "client_tls", "backend_tls", "bad_proxy", "proxy_untrusted", "backend_down"}
+	"backend_truncated", "client_tls", "backend_tls", "bad_proxy", "proxy_untrusted", "backend_down",
+	"denied"}
 
 func (r Reason) String() string { return reasonNames[r] }
 
@@ -69,7 +71,7 @@ func (r Reason) OfFlows() bool { return r >= Unreplied && r <= BackendRemoved }
 // OfBoth reports whether both sessions and flows end for r.
 func (r Reason) OfBoth() bool {
 	switch r {
-	case ConnectRefused, ConnectFailed, IdleTimeout, Drained, Killed:
+	case ConnectRefused, ConnectFailed, IdleTimeout, Drained, Killed, Denied:
 		return true
 	}
 	return false
@@ -99,13 +101,14 @@ const (
 	DropSendQueue                      // the socket's send queue was full
 	DropReceiveQueue                   // the socket's receive queue was full: the kernel dropped it
 	DropUnwanted                       // an answer that the configuration does not want
+	DropDenied                         // [frontends.NAME.access] denies the client
 	NumDrops                    = iota
 
 	kept DropReason = 255 // not dropped
 )
 
 var dropNames = [NumDrops]string{"table_full", "rate", "overload", "no_route", "no_backend", "no_port", "no_resources",
-	"draining", "refused", "unreachable", "truncated", "too_big", "send_queue", "receive_queue", "unwanted"}
+	"draining", "refused", "unreachable", "truncated", "too_big", "send_queue", "receive_queue", "unwanted", "denied"}
 
 func (r DropReason) String() string { return dropNames[r] }
 
@@ -113,7 +116,7 @@ func (r DropReason) String() string { return dropNames[r] }
 var dropsOf = [2][]DropReason{
 	ToClient: {DropUnreachable, DropTruncated, DropTooBig, DropSendQueue, DropReceiveQueue, DropUnwanted},
 	ToBackend: {DropTableFull, DropRate, DropOverload, DropNoRoute, DropNoBackend, DropNoPort, DropNoResources, DropDraining, DropRefused,
-		DropUnreachable, DropTruncated, DropTooBig, DropSendQueue, DropReceiveQueue},
+		DropUnreachable, DropTruncated, DropTooBig, DropSendQueue, DropReceiveQueue, DropDenied},
 }
 
 // DropReasons returns the reasons that datagrams of a direction, ToClient or ToBackend, may be dropped for.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"awe4lb/acl"
 	"awe4lb/config"
 	"awe4lb/tlsbridge/certs"
 
@@ -184,7 +185,7 @@ else with 1.`,
 			for _, w := range slices.Concat(cfg.Warnings, certs.Notes(cfg)) {
 				fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
 			}
-			named := certs.Check(cfg)
+			named := append(certs.Check(cfg), acl.Check(cfg)...)
 			for _, err := range named {
 				fmt.Fprintln(c.ErrOrStderr(), err)
 			}
