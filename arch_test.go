@@ -44,7 +44,7 @@ var only = map[string][]string{
 	"github.com/gaissmai/bart":                 {"awe4lb/acl"},
 	"github.com/valyala/fasthttp":              {"awe4lb/admin"},
 	"github.com/VictoriaMetrics/metrics":       {"awe4lb/admin"},
-	"github.com/BurntSushi/toml":               {"awe4lb/config"},
+	"github.com/BurntSushi/toml":               {"awe4lb/config", "awe4lb/discovery"},
 	"github.com/spf13/cobra":                   {"awe4lb/internal/cli"},
 	"golang.org/x/net/dns/dnsmessage":          {"awe4lb/internal/cli"},
 	"github.com/coreos/go-systemd":             {"awe4lb/internal/systemd"},
