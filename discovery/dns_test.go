@@ -161,7 +161,7 @@ func TestDNS(t *testing.T) {
 		"four.internal. 1 IN A 10.0.0.4", "long.internal. 86400 IN A 10.0.0.5",
 		"alias.internal. 8 IN CNAME Other.internal.", "other.internal. 9 IN CNAME web.internal.",
 		"text.internal. 60 IN TXT nothing", "bad.internal. 60 IN A 0.0.0.0",
-		"loop.internal. 60 IN TXT x")
+		"now.internal. 0 IN A 10.0.0.6", "now.internal. 60 IN AAAA fd00::6")
 	servers := []string{n.address}
 	wantDNS(t, newDNS(t, DNSOptions{Name: "web.internal", Servers: servers}), "10.0.0.1:80 1/0/0, 10.0.0.2:80 1/0/0, [fd00::1]:80 1/0/0", 20*time.Second)
 	wantDNS(t, newDNS(t, DNSOptions{Name: "WEB.internal.", Servers: servers, Family: IPv4, Port: 81}), "10.0.0.1:81 1/0/0, 10.0.0.2:81 1/0/0", 20*time.Second)
@@ -169,6 +169,7 @@ func TestDNS(t *testing.T) {
 	// Times have a floor and a ceiling, and aliases count.
 	wantDNS(t, newDNS(t, DNSOptions{Name: "four.internal", Servers: servers}), "10.0.0.4:80 1/0/0", 5*time.Second)
 	wantDNS(t, newDNS(t, DNSOptions{Name: "four.internal", Servers: servers, MinTTL: time.Second, Family: IPv4}), "10.0.0.4:80 1/0/0", time.Second)
+	wantDNS(t, newDNS(t, DNSOptions{Name: "now.internal", Servers: servers}), "10.0.0.6:80 1/0/0, [fd00::6]:80 1/0/0", 5*time.Second)
 	wantDNS(t, newDNS(t, DNSOptions{Name: "long.internal", Servers: servers, Family: IPv4}), "10.0.0.5:80 1/0/0", 5*time.Minute)
 	wantDNS(t, newDNS(t, DNSOptions{Name: "alias.internal", Servers: servers, Family: IPv4}), "10.0.0.1:80 1/0/0, 10.0.0.2:80 1/0/0", 8*time.Second)
 	// No addresses, no name, nonsense: three things.

@@ -165,7 +165,7 @@ func roundTrip(ctx context.Context, network string, server netip.AddrPort, q *dn
 	if err != nil {
 		return nil, err
 	}
-	c := &dns.Conn{Conn: raw, UDPSize: dnsUDP}
+	c := &dns.Conn{Conn: raw, UDPSize: dns.MaxMsgSize} // some send more than they were asked to
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -244,8 +244,11 @@ func records(m *dns.Msg, name string, kind uint16) ([]dns.RR, time.Duration) {
 		}
 		ttl = min(ttl, s.Hdr.Ttl, s.Minttl)
 	}
-	return found, time.Duration(ttl) * time.Second
+	return found, known(ttl)
 }
+
+// known is the time of a record. One that holds for no time at all is not one of which it is not known.
+func known(ttl uint32) time.Duration { return max(time.Duration(ttl)*time.Second, time.Nanosecond) }
 
 // addressIn returns the address of an A or AAAA record.
 func addressIn(rr dns.RR) (netip.Addr, bool) {
