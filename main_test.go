@@ -163,15 +163,20 @@ func (in *instance) wantExit(code int) {
 	}
 }
 
-// toml is a configuration with one frontend and one backend.
+// toml is a configuration with one frontend and one backend. The admin is off unless more has it on: its default port may be
+// somebody else's.
 func toml(backend, more string) string {
+	off := ""
+	if !strings.Contains(more, "[admin]") {
+		off = "[admin]\nbind = \"\"\n"
+	}
 	return fmt.Sprintf(`%s
-[frontends.f]
+%s[frontends.f]
 bind = ["127.0.0.1:0"]
 pool = "p"
 [pools.p]
 backends = [{ address = %q }]
-`, more, backend)
+`, more, off, backend)
 }
 
 const admin0 = "[admin]\nbind = \"127.0.0.1:0\"\n"
@@ -246,7 +251,7 @@ func TestCheckAndExitCodes(t *testing.T) {
 		stdout, stderr string // what they have to contain
 	}{
 		{[]string{"check", "--config", good}, 0, "good: 1 frontend, 1 pool, 1 backend", ""},
-		{[]string{"check", "--config", bad}, 1, "", "bad.toml:7: pools.p.policy: got \"rand\"; want random, roundrobin, leastconn, leasttime, leastbandwidth, p2c, iphash or maglev (did you mean \"random\"?)\nawe4lb: 2 mistakes\n"},
+		{[]string{"check", "--config", bad}, 1, "", "bad.toml:9: pools.p.policy: got \"rand\"; want random, roundrobin, leastconn, leasttime, leastbandwidth, p2c, iphash or maglev (did you mean \"random\"?)\nawe4lb: 2 mistakes\n"},
 		{[]string{"check", "--config", "/nonexistent"}, 1, "", "awe4lb: open /nonexistent: no such file or directory"},
 		{[]string{"run", "--config", bad}, 1, "", "2 mistakes"},
 		{[]string{"--config", bad}, 1, "", "2 mistakes"},
