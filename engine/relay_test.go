@@ -288,15 +288,22 @@ func TestSlowReaderGetsDataBeforeReset(t *testing.T) {
 	r.wantEnds(BackendRST)
 }
 
-// aborting returns the number of sessions that wait to pass on a reset.
-func (r *rig) aborting() int { return r.inState(aborting) }
+// aborting returns the number of sessions that wait to pass on a reset: the other end has yet to take what is in the
+// kernel's queue, or in ours.
+func (r *rig) aborting() int {
+	return r.sessions(func(s *session) bool { return s.state == aborting || s.failing })
+}
 
 func (r *rig) inState(want state) int {
+	return r.sessions(func(s *session) bool { return s.state == want })
+}
+
+func (r *rig) sessions(which func(*session) bool) int {
 	n := 0
 	for _, sh := range r.e.shards {
 		sh.loop.Call(func() {
 			for s := sh.sessions.next; s != &sh.sessions; s = s.next {
-				if s.state == want {
+				if which(s) {
 					n++
 				}
 			}
