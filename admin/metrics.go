@@ -119,7 +119,7 @@ func (s *Server) writeProcess(x *exposition) {
 var rejected = []engine.Reason{engine.Limit, engine.NoRoute, engine.NoBackend, engine.NoResources, engine.ConnectRefused,
 	engine.ConnectTimeout, engine.ConnectFailed, engine.ConnectTLS, engine.HelloTimeout, engine.NotTLS, engine.BadHello,
 	engine.UnknownName, engine.BadProxy, engine.ProxyUntrusted, engine.HandshakeLimit, engine.HandshakeTimeout, engine.HandshakeFailed,
-	engine.Denied}
+	engine.Denied, engine.SourceLimit, engine.RateLimit}
 
 func writeFrontends(x *exposition, st *status) {
 	each := func(name, kind, help string, write func(f *frontendStatus, name string)) {
@@ -156,6 +156,17 @@ func writeFrontends(x *exposition, st *status) {
 		func(f *frontendStatus, name string) {
 			x.histogram(&f.stats.Duration, name, f.labels)
 		})
+	sources := func(name, kind, help string, write func(f *frontendStatus, name string)) {
+		each(name, kind, help, func(f *frontendStatus, name string) {
+			if f.Sources != nil {
+				write(f, name)
+			}
+		})
+	}
+	sources("awe4lb_server_sources", "gauge", "Source prefixes that have sessions, where max_connections_per_source counts them.",
+		func(f *frontendStatus, name string) { x.gauge(float64(f.Sources.Tracked), name, f.labels) })
+	sources("awe4lb_server_sources_untracked_total", "counter", "Sessions that max_connections_per_source did not count: no place was left for their source.",
+		func(f *frontendStatus, name string) { x.count(f.Sources.Untracked, name, f.labels) })
 	writeHandshakes(x, st)
 	full, starved := uint64(0), uint64(0)
 	for _, sh := range st.Shards {
@@ -164,6 +175,8 @@ func writeFrontends(x *exposition, st *status) {
 	}
 	x.family("awe4lb_limit_hits_total", "counter", "Times a limit was met, by limit.")
 	x.count(st.refused, "awe4lb_limit_hits_total", labels("limit", "frontend_max_connections"))
+	x.count(st.perSource, "awe4lb_limit_hits_total", labels("limit", "frontend_max_connections_per_source"))
+	x.count(st.fast, "awe4lb_limit_hits_total", labels("limit", "frontend_connection_rate"))
 	x.count(st.crowded, "awe4lb_limit_hits_total", labels("limit", "frontend_max_handshakes"))
 	x.count(full, "awe4lb_limit_hits_total", labels("limit", "process_sessions"))
 	x.count(starved, "awe4lb_limit_hits_total", labels("limit", "descriptors"))

@@ -43,8 +43,10 @@ type status struct {
 	issuer acme.Counters
 
 	// For the metrics, those of frontends no longer configured included.
-	refused uint64 // by max_connections
-	crowded uint64 // by max_handshakes and max_handshakes_per_prefix
+	refused   uint64 // by max_connections
+	perSource uint64 // by max_connections_per_source
+	fast      uint64 // by connection_rate and connection_rate_per_source
+	crowded   uint64 // by max_handshakes and max_handshakes_per_prefix
 }
 
 type handshakesStatus struct {
@@ -86,6 +88,7 @@ type frontendStatus struct {
 	Retired        bool              `json:"retired,omitempty"` // no longer configured, and still has sessions
 	UDP            *udpStatus        `json:"udp,omitempty"`     // udp only
 	TLS            *tlsStatus        `json:"tls,omitempty"`     // where TLS ends here
+	Sources        *sourcesStatus    `json:"sources,omitempty"` // with max_connections_per_source
 
 	// For the metrics.
 	labels string
@@ -109,6 +112,12 @@ type tlsStatus struct {
 	Resumed    uint64            `json:"resumed"`
 	Failed     uint64            `json:"failed"`
 	HalfOpen   int               `json:"half_open"` // clients that have not finished their handshake
+}
+
+// sourcesStatus is about max_connections_per_source.
+type sourcesStatus struct {
+	Tracked   int    `json:"tracked"`   // source prefixes that have sessions
+	Untracked uint64 `json:"untracked"` // sessions that were not counted for want of a place
 }
 
 type poolStatus struct {
@@ -188,6 +197,9 @@ func (s *Server) collect() *status {
 		if fs.TLS != nil {
 			fs.TLS.HalfOpen = st.HalfOpen[f.Config.Name]
 		}
+		if n, limited := st.Sources[f.Config.Name]; limited {
+			fs.Sources = &sourcesStatus{Tracked: n, Untracked: fs.stats.Untracked}
+		}
 		out.Frontends = append(out.Frontends, fs)
 	}
 	for _, f := range s.o.Director.RetiredFrontends() {
@@ -227,6 +239,8 @@ func (s *Server) collect() *status {
 	}
 	for _, f := range st.Frontends {
 		out.refused += f.Ended[engine.Limit]
+		out.perSource += f.Ended[engine.SourceLimit]
+		out.fast += f.Ended[engine.RateLimit]
 		out.crowded += f.Ended[engine.HandshakeLimit]
 	}
 	s.collectCertificates(out)

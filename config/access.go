@@ -16,6 +16,22 @@ const (
 	maxAccessRules = 1024     // of one frontend
 )
 
+// checkRates warns of bursts without a rate, which have no effect.
+func (d *decoder) checkRates(f *Frontend) {
+	for _, key := range []struct {
+		burst *int
+		rate  int
+		name  string
+	}{
+		{&f.ConnectionBurst, f.ConnectionRate, "connection_rate"},
+		{&f.ConnectionBurstPerSource, f.ConnectionRatePerSource, "connection_rate_per_source"},
+	} {
+		if p, ok := d.places[key.burst]; ok && *key.burst > 0 && key.rate == 0 && !p.bad && !f.IsUDP() {
+			d.warn(p, "there is no "+key.name+", so that this has no effect", "")
+		}
+	}
+}
+
 // checkAccess checks the rules of f and makes the paths in them absolute.
 func (d *decoder) checkAccess(f *Frontend) {
 	a := &f.Access

@@ -164,6 +164,15 @@ type Frontend struct {
 	MaxConnections int      `toml:"max_connections" range:"0..2147483647"` // sessions at once; default 0 = no limit; udp has udp.max_flows
 	UnixMode       uint32   `toml:"unix_mode" range:"0000..0777"`          // permission of unix sockets as an octal string; default "0660"
 
+	// Limits of new sessions, protocol tcp only. A burst is how many may come at once; 0 is as many as in a second.
+	MaxConnectionsPerSource  int `toml:"max_connections_per_source" range:"0..2147483647"` // sessions at once of one source prefix; default 0 = no limit
+	ConnectionRate           int `toml:"connection_rate" range:"0..1000000"`               // new sessions per second; default 0 = no limit
+	ConnectionBurst          int `toml:"connection_burst" range:"0..1000000"`              // default 0
+	ConnectionRatePerSource  int `toml:"connection_rate_per_source" range:"0..1000000"`    // those of one source prefix; default 0 = no limit
+	ConnectionBurstPerSource int `toml:"connection_burst_per_source" range:"0..1000000"`   // default 0
+	SourcePrefixV4           int `toml:"source_prefix_v4" range:"1..32"`                   // bits of an IPv4 source prefix; default 32
+	SourcePrefixV6           int `toml:"source_prefix_v6" range:"1..128"`                  // bits of an IPv6 source prefix; default 64
+
 	IdleTimeout      time.Duration `toml:"idle_timeout" range:"0|100ms..8760h"`       // see Defaults
 	HalfCloseTimeout time.Duration `toml:"half_close_timeout" range:"0|100ms..8760h"` // see Defaults
 	MaxLifetime      time.Duration `toml:"max_lifetime" range:"0|1s..8760h"`          // see Defaults

@@ -30,6 +30,8 @@ func newFrontend(d *Defaults) *Frontend {
 	return &Frontend{
 		Protocol:         "tcp",
 		UnixMode:         0o660,
+		SourcePrefixV4:   32,
+		SourcePrefixV6:   64,
 		IdleTimeout:      d.IdleTimeout,
 		HalfCloseTimeout: d.HalfCloseTimeout,
 		MaxLifetime:      d.MaxLifetime,

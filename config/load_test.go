@@ -188,9 +188,9 @@ func TestGoodEverything(t *testing.T) {
 
 		HelloTimeout: 3 * time.Second, MaxHandshakes: 100, MaxHandshakesPerPrefix: 10, UnknownName: "default", STARTTLS: "none",
 		ProxyProtocol: ProxyProtocol{Accept: "off"},
-		Access:        Access{Default: "allow"},
-		Addresses:     []Address{{IP: mustAddrPort("127.0.0.1:8080")}, {Path: "/run/awe4lb/web.sock"}},
-		Routes:        f.Routes,
+		Access:        Access{Default: "allow"}, SourcePrefixV4: 32, SourcePrefixV6: 64,
+		Addresses: []Address{{IP: mustAddrPort("127.0.0.1:8080")}, {Path: "/run/awe4lb/web.sock"}},
+		Routes:    f.Routes,
 	}
 	if !reflect.DeepEqual(f, want) {
 		t.Errorf("frontend: got %+v; want %+v", f, want)

@@ -19,6 +19,13 @@ func (d *decoder) checkProtocol(f *Frontend) {
 		hint  string
 	}{
 		{&f.MaxConnections, "udp.max_flows bounds the flows"},
+		{&f.MaxConnectionsPerSource, "udp.new_flow_rate bounds new flows of a source"},
+		{&f.ConnectionRate, "udp.new_flow_rate bounds new flows"},
+		{&f.ConnectionBurst, ""},
+		{&f.ConnectionRatePerSource, "udp.new_flow_rate bounds new flows of a source"},
+		{&f.ConnectionBurstPerSource, ""},
+		{&f.SourcePrefixV4, "datagrams have udp.new_flow_prefix_v4"},
+		{&f.SourcePrefixV6, "datagrams have udp.new_flow_prefix_v6"},
 		{&f.UnixMode, ""},
 		{&f.IdleTimeout, "datagrams have udp.idle_timeout"},
 		{&f.HalfCloseTimeout, ""},

@@ -104,6 +104,7 @@ func (d *decoder) checkFrontend(f *Frontend, claims *claims) {
 	d.checkFrontendTLS(f)
 	d.checkProxyProtocol(f)
 	d.checkAccess(f)
+	d.checkRates(f)
 	if len(f.Routes) == 0 && f.Pool == "" {
 		d.warn(table, "there is neither a pool nor a route: every connection is refused", "")
 	}

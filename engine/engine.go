@@ -72,6 +72,7 @@ type Engine struct {
 	bindings map[bindKey]*bound
 	retired  map[bindKey]*bound    // UDP, no longer configured, with flows that still use the sockets
 	rates    map[string]*rateTable // by frontend
+	guards   map[string]*guard     // by frontend, of the snapshot in force: the next takes over what they count
 	closed   bool
 }
 
@@ -152,6 +153,7 @@ type plan struct {
 	removed map[bindKey]*bound
 	tls     *certs.Set // nil: there is no TLS, and was none
 	lists   *acl.Set
+	guards  map[string]*guard
 }
 
 // Prepare opens the listeners that next has and the engine has not. Sockets of addresses that stay are kept as they are,
@@ -173,11 +175,11 @@ func (e *Engine) Prepare(next *balancer.Snapshot) (balancer.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	lists, err := e.prepareGuards(next)
+	lists, guards, err := e.prepareGuards(next)
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{e: e, next: next, tls: set, lists: lists, wanted: map[bindKey]*bound{}, removed: map[bindKey]*bound{}}
+	p := &plan{e: e, next: next, tls: set, lists: lists, guards: guards, wanted: map[bindKey]*bound{}, removed: map[bindKey]*bound{}}
 	for _, f := range next.Frontends {
 		for _, key := range keysOf(f.Config) {
 			a := key.address
@@ -270,6 +272,7 @@ func (p *plan) Commit() []balancer.Change {
 	}
 	e.commitTLS(p)
 	e.lists.Commit(p.lists)
+	e.guards = p.guards
 	engine := &p.next.Config.Engine
 	e.warnFastOpen(p.next.Config)
 	room := e.budget(p.next.Config, len(p.wanted))
@@ -415,7 +418,12 @@ func (e *Engine) Flows() (open, limit int64) { return e.flows.Load(), e.socketLi
 // shards' present batches of events.
 func (e *Engine) Stats() *Stats {
 	s := &Stats{Frontends: map[string]*FrontendStats{}, Backends: map[*balancer.Backend]*BackendStats{},
-		Pools: map[string]*PoolStats{}, HalfOpen: map[string]int{}}
+		Pools: map[string]*PoolStats{}, HalfOpen: map[string]int{}, Sources: map[string]int{}}
+	for _, f := range e.director.Snapshot().Frontends {
+		if g := guardOf(f); g != nil && g.sources != nil {
+			s.Sources[f.Config.Name] = g.sources.tracked()
+		}
+	}
 	if w := e.workers.Load(); w != nil {
 		s.Workers = w.Stats()
 	}

@@ -125,7 +125,8 @@ func (fl *flows) tryOpen(l *datagramListener, key *flowKey, hash uint32, to *bal
 	if !fl.affords(begun) {
 		return nil, DropOverload
 	}
-	if u := &front.config.UDP; u.NewFlowRate > 0 && !front.rate.allow(prefixHash(key.clientIP(), u), fl.sh.eng.clock(), u.NewFlowRate) {
+	if u := &front.config.UDP; u.NewFlowRate > 0 && !front.rate.allow(prefixHash(key.clientIP(), u.NewFlowPrefixV4, u.NewFlowPrefixV6),
+		fl.sh.eng.clock(), u.NewFlowRate, u.NewFlowRate) {
 		return nil, DropRate
 	}
 	flags, ok := fl.makeRoom(front)

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"hash/maphash"
 	"math"
 	"net/netip"
 	"syscall"
@@ -516,17 +515,4 @@ func (fl *flows) drain() {
 	fl.draining = true
 	fl.wake()
 	fl.each(fl.reschedule)
-}
-
-var prefixSeed = maphash.MakeSeed()
-
-// prefixHash returns the hash of the source prefix that a client belongs to.
-func prefixHash(client netip.Addr, u *config.UDP) uint64 {
-	bits := u.NewFlowPrefixV6
-	if client.Is4() {
-		bits = u.NewFlowPrefixV4
-	}
-	p, _ := client.Prefix(bits)
-	b := p.Addr().As16()
-	return maphash.Bytes(prefixSeed, b[:])
 }

@@ -106,15 +106,22 @@ func (l *listener) serve(fd int, now int64) {
 		f = l.front // removed a moment ago: the clients in its queue are still served
 	}
 	address := l.client()
+	var held *sourceTable
 	if g := guardOf(f); g != nil && !introduces(f.Config) {
-		if reason := g.admit(address.Addr()); reason != none {
+		var reason Reason
+		if held, reason = g.admit(address.Addr(), sh.eng, l.fstats); reason != none {
 			sh.refuse(l, fd, address, now, reason)
 			return
 		}
 	}
 	if !f.Live.Acquire(f.Config.MaxConnections) {
+		if held != nil {
+			held.release(address.Addr())
+		}
 		sh.refuse(l, fd, address, now, Limit)
 		return
 	}
-	sh.session().begin(fd, l, f, address, now)
+	s := sh.session()
+	s.held = held
+	s.begin(fd, l, f, address, now)
 }

@@ -64,7 +64,8 @@ func (s *session) introduce(h *proxyproto.Header) {
 // introduced goes on when it is known who the client is. rest is what it has said.
 func (s *session) introduced(rest []byte) []byte {
 	if g := guardOf(s.f); g != nil {
-		if reason := g.admit(s.address.Addr()); reason != none {
+		var reason Reason
+		if s.held, reason = g.admit(s.address.Addr(), s.sh.eng, s.fstats); reason != none {
 			s.end(reason)
 			return nil
 		}

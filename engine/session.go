@@ -26,6 +26,7 @@ type session struct {
 	fstats  *FrontendStats
 	pool    *balancer.Pool // nil: no route
 	key     uint64         // Pool.Key of the client; set with pool
+	held    *sourceTable   // holds one count of address; nil: none does
 	address netip.AddrPort // the client; the zero AddrPort on a unix socket
 	started int64          // loop time, ns
 
@@ -441,6 +442,10 @@ func (s *session) end(reason Reason) {
 		s.target = nil
 	}
 	s.live.Release()
+	if s.held != nil {
+		s.held.release(s.address.Addr())
+		s.held = nil
+	}
 	s.disown()
 	sh.recycle(s)
 }

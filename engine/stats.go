@@ -52,6 +52,8 @@ const (
 	ProxyUntrusted                 // the client is not one of the proxies that are trusted, and a header is required
 	BackendDown                    // its health check failed, and the pool's on_down is cut
 	Denied                         // [frontends.NAME.access] denies the client; of a flow: it does since the flow began
+	SourceLimit                    // the client's source prefix has max_connections_per_source
+	RateLimit                      // connection_rate or connection_rate_per_source
 	NumReasons       = iota
 )
 
@@ -61,7 +63,7 @@ var reasonNames = [NumReasons]string{"client_eof", "backend_eof", "client_rst", 
 	"max_requests", "max_responses", "backend_removed", "hello_timeout", "not_tls", "bad_hello", "unknown_name",
 	"handshake_limit", "handshake_timeout", "handshake_failed", "challenge", "connect_tls", "client_truncated",
 	"backend_truncated", "client_tls", "backend_tls", "bad_proxy", "proxy_untrusted", "backend_down",
-	"denied"}
+	"denied", "source_limit", "rate"}
 
 func (r Reason) String() string { return reasonNames[r] }
 
@@ -160,6 +162,8 @@ type FrontendStats struct {
 	Bytes    [2]uint64          // by ToClient and ToBackend, as sent
 	Duration Histogram          // from accept, or a flow's first datagram, to the end
 
+	Untracked uint64 // sessions that max_connections_per_source did not count: no place was left for their source
+
 	// Where TLS ends here.
 	Handshakes       [NumTLSVersions]uint64 // done, by version from TLS 1.0
 	Resumed          uint64                 // those of them that resumed an earlier session
@@ -215,6 +219,7 @@ type Stats struct {
 	Pools     map[string]*PoolStats
 
 	Workers  tlsbridge.WorkerStats // those who make TLS handshakes
+	Sources  map[string]int        // by frontend with max_connections_per_source: source prefixes that have sessions
 	HalfOpen map[string]int        // by frontend: clients that have not said what routing needs, or not finished their handshake
 }
 
@@ -276,6 +281,7 @@ func (s *Stats) add(sh *shard) {
 		sum.Bytes[0] += f.Bytes[0]
 		sum.Bytes[1] += f.Bytes[1]
 		sum.Duration.add(&f.Duration)
+		sum.Untracked += f.Untracked
 		for i := range f.Handshakes {
 			sum.Handshakes[i] += f.Handshakes[i]
 		}
