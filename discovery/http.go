@@ -207,12 +207,8 @@ func (w *web) fetch(ctx context.Context) (List, error) {
 	if err != nil {
 		return List{}, err
 	}
-	res, err := w.client.Do(req)
+	res, err := w.do(req)
 	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) {
-			err = u.Err // u quotes the URL with its query
-		}
 		return List{}, err
 	}
 	defer res.Body.Close()
@@ -220,8 +216,7 @@ func (w *web) fetch(ctx context.Context) (List, error) {
 		return w.list, nil
 	}
 	if res.StatusCode != http.StatusOK {
-		// The body is not quoted: servers that explain themselves repeat the request, with its secrets.
-		return List{}, fail(ReasonStatus, fmt.Errorf("status %d; want 200", res.StatusCode))
+		return List{}, badStatus(res.StatusCode)
 	}
 	b, err := readLimited(res.Body, w.most)
 	if err != nil {
@@ -238,6 +233,21 @@ func (w *web) fetch(ctx context.Context) (List, error) {
 	}
 	w.etag, w.list = res.Header.Get("ETag"), list
 	return list, nil
+}
+
+// do is Client.Do, with an error that does not quote the URL: its query may be secret.
+func (w *web) do(req *http.Request) (*http.Response, error) {
+	res, err := w.client.Do(req)
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	return res, err
+}
+
+// badStatus does not quote the body: servers that explain themselves repeat the request, with its secrets.
+func badStatus(code int) error {
+	return fail(ReasonStatus, fmt.Errorf("status %d; want 200", code))
 }
 
 func (w *web) request(ctx context.Context) (*http.Request, error) {

@@ -1,0 +1,276 @@
+package discovery
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ConsulOptions say which service of Consul to follow.
+type ConsulOptions struct {
+	URL        string // of an agent or server, such as http://127.0.0.1:8500; this machine is allowed
+	Service    string
+	Tags       []string // an instance must have them all
+	Warning    bool     // also instances whose checks warn, with the weight they have for that
+	Datacenter string   // "" = that of the agent
+	Namespace  string   // Enterprise
+	Partition  string   // Enterprise
+	Token      Secret   // ACL token; needs service:read and node:read
+	TLS        HTTPTLS
+	Allow      []netip.Prefix // as in HTTPOptions
+	Wait       time.Duration  // how long the server may hold a query that has nothing new, 1s to 10m; 0 = 1 min
+	MaxBytes   int64          // of an answer; 0 = 4 MiB
+}
+
+// consul follows /v1/health/service by blocking queries: each carries the index of the answer before it, and is answered
+// when there is a newer one or Wait is over. Whether an instance is healthy is for Consul to say.
+type consul struct {
+	*web
+	o    ConsulOptions
+	wait time.Duration
+}
+
+const (
+	consulPause  = 100 * time.Millisecond // between two queries, however fast the index moves
+	consulMargin = 10 * time.Second       // what the way there and back may take on top of Wait
+)
+
+// NewConsul returns a source that follows the healthy instances of a service. An instance is where its service, or else its
+// node, has its address; weights above 1000 count as 1000. A tag sni=NAME is its SNI, as in gobetween; its zone is that of
+// its locality, or else the data centre; its labels are the service's meta data, as far as they are fit for labels.
+func NewConsul(o ConsulOptions) (Watcher, error) {
+	c, err := newConsul(o)
+	if err != nil {
+		return nil, fmt.Errorf("consul: %w", err)
+	}
+	return c, nil
+}
+
+func newConsul(o ConsulOptions) (*consul, error) {
+	if o.Service == "" || checkText("service", o.Service) != nil {
+		return nil, fmt.Errorf("service: got %s; want a name", quote(o.Service))
+	}
+	c := &consul{o: o, wait: o.Wait}
+	if c.wait == 0 {
+		c.wait = time.Minute
+	}
+	if c.wait < time.Second || c.wait > 10*time.Minute {
+		return nil, fmt.Errorf("wait: got %v; want 1s to 10m", o.Wait)
+	}
+	allow := append(slices.Clone(o.Allow), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
+	var err error
+	if c.web, err = newWeb(HTTPOptions{URL: o.URL, TLS: o.TLS, Allow: allow, MaxBytes: o.MaxBytes}); err != nil {
+		return nil, err
+	}
+	if c.url.RawQuery != "" {
+		return nil, errors.New("url: has a query; want it in the other options")
+	}
+	return c, nil
+}
+
+func (c *consul) String() string {
+	s := "consul:" + redact(c.url) + "/" + c.o.Service
+	if more := append([]string{c.o.Datacenter, c.o.Namespace, c.o.Partition, strconv.FormatBool(c.o.Warning)}, c.o.Tags...); strings.Join(more, "") != "false" {
+		s += " …" + digest(more...)
+	}
+	return s
+}
+
+// Fetch returns what there is now.
+func (c *consul) Fetch(ctx context.Context) (List, error) {
+	list, _, err := c.query(ctx, 0)
+	return list, err
+}
+
+// Watch reports the answer of each query, also one that is as before: that says that the stream is alive.
+func (c *consul) Watch(ctx context.Context, report func(List)) error {
+	for index := uint64(0); ; {
+		one, cancel := context.WithTimeout(ctx, c.wait+c.wait/16+consulMargin) // Consul adds up to a 16th
+		list, next, err := c.query(one, index)
+		cancel()
+		if err != nil {
+			return err
+		}
+		report(list)
+		if next < index {
+			next = 0 // the servers were restored: begin anew
+		}
+		index = next
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(consulPause):
+		}
+	}
+}
+
+func (c *consul) query(ctx context.Context, index uint64) (List, uint64, error) {
+	list, next, err := c.ask(ctx, index)
+	if err != nil {
+		return List{}, 0, fmt.Errorf("%s: %w", c, err)
+	}
+	return list, next, nil
+}
+
+func (c *consul) ask(ctx context.Context, index uint64) (List, uint64, error) {
+	req, err := c.request(ctx)
+	if err != nil {
+		return List{}, 0, err
+	}
+	// JoinPath makes a path without a slash at its start of an empty one, and servers answer that with 400.
+	base := *c.url
+	base.Path = "/" + strings.TrimPrefix(base.Path, "/")
+	req.URL = base.JoinPath("v1", "health", "service", url.PathEscape(c.o.Service))
+	req.URL.RawQuery = c.values(index).Encode()
+	token, err := c.o.Token.read()
+	if err != nil {
+		return List{}, 0, err
+	}
+	if token != "" {
+		req.Header.Set("X-Consul-Token", token)
+	}
+	res, err := c.do(req)
+	if err != nil {
+		return List{}, 0, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return List{}, 0, badStatus(res.StatusCode)
+	}
+	next, err := strconv.ParseUint(res.Header.Get("X-Consul-Index"), 10, 64)
+	if err != nil || next == 0 {
+		return List{}, 0, fail(ReasonDecode, fmt.Errorf("X-Consul-Index: got %s; want a number from 1", quote(res.Header.Get("X-Consul-Index"))))
+	}
+	b, err := readLimited(res.Body, c.most)
+	if err != nil {
+		return List{}, 0, err
+	}
+	list, err := decodeConsul(b)
+	if err != nil {
+		return List{}, 0, fail(ReasonDecode, err)
+	}
+	return list, next, nil
+}
+
+func (c *consul) values(index uint64) url.Values {
+	v := url.Values{}
+	set := func(key, value string) {
+		if value != "" {
+			v.Set(key, value)
+		}
+	}
+	set("dc", c.o.Datacenter)
+	set("ns", c.o.Namespace)
+	set("partition", c.o.Partition)
+	if !c.o.Warning {
+		v.Set("passing", "1")
+	}
+	for _, t := range c.o.Tags {
+		v.Add("tag", t)
+	}
+	if index > 0 {
+		v.Set("index", strconv.FormatUint(index, 10))
+		v.Set("wait", strconv.FormatInt(c.wait.Milliseconds(), 10)+"ms")
+	}
+	return v
+}
+
+// consulEntry is what we read of an element of /v1/health/service.
+type consulEntry struct {
+	Node struct {
+		Address, Datacenter string
+	}
+	Service struct {
+		Address  string
+		Port     int
+		Tags     []string
+		Meta     map[string]string
+		Weights  *struct{ Passing, Warning int }
+		Locality *struct{ Zone string }
+	}
+	Checks []struct{ Status string }
+}
+
+func decodeConsul(b []byte) (List, error) {
+	var entries []*consulEntry
+	if err := json.Unmarshal(b, &entries); err != nil {
+		return List{}, errors.New(clip(strconv.QuoteToASCII(err.Error())))
+	}
+	if entries == nil && !bytes.HasPrefix(bytes.TrimSpace(b), []byte("[")) {
+		return List{}, errors.New("got null; want an array")
+	}
+	var list List
+	for i, e := range entries {
+		if e == nil {
+			return List{}, fmt.Errorf("instance %d: got null", i)
+		}
+		back, ok, err := e.backend()
+		if err == nil && ok {
+			err = back.Check()
+		}
+		if err != nil {
+			return List{}, fmt.Errorf("instance %d: %w", i, err)
+		}
+		if ok {
+			list.Backends = append(list.Backends, back)
+		}
+	}
+	return list, nil
+}
+
+// backend returns what an instance is to us; false when it is critical, or in maintenance, which is a critical check.
+func (e *consulEntry) backend() (b Backend, ok bool, err error) {
+	passing := true
+	for _, c := range e.Checks {
+		switch c.Status {
+		case "passing":
+		case "warning":
+			passing = false
+		default:
+			return b, false, nil
+		}
+	}
+	host := e.Service.Address
+	if host == "" {
+		host = e.Node.Address
+	}
+	if b.Address, err = joinAddress(host, strconv.Itoa(e.Service.Port)); err != nil {
+		return b, false, err
+	}
+	b.Weight = 1
+	if w := e.Service.Weights; w != nil {
+		b.Weight = w.Passing
+		if !passing {
+			b.Weight = w.Warning
+		}
+		b.Weight = min(b.Weight, maxWeight)
+	}
+	for _, t := range e.Service.Tags {
+		if name, ok := strings.CutPrefix(t, "sni="); ok {
+			b.SNI = name
+		}
+	}
+	b.Zone = e.Node.Datacenter
+	if l := e.Service.Locality; l != nil && l.Zone != "" {
+		b.Zone = l.Zone
+	}
+	for k, v := range e.Service.Meta {
+		if len(e.Service.Meta) > maxLabels || checkText("", k) != nil || checkText("", v) != nil {
+			continue
+		}
+		if b.Labels == nil {
+			b.Labels = map[string]string{}
+		}
+		b.Labels[k] = v
+	}
+	return b, true, nil
+}
