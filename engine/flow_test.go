@@ -89,7 +89,7 @@ func TestUnrepliedFlowsMakeRoom(t *testing.T) {
 func TestMaxRequests(t *testing.T) {
 	r := newUDPRig(t, []string{lbtest.NamedDatagrams(t, "a"), lbtest.NamedDatagrams(t, "b")}, func(c *config.Config) {
 		c.Frontends[0].UDP.MaxRequests = 2
-		c.Frontends[0].UDP.UnrepliedTimeout = 200 * time.Millisecond
+		c.Frontends[0].UDP.UnrepliedTimeout = time.Second
 	})
 	c := r.client()
 	got := ""
