@@ -32,6 +32,7 @@ var rank = map[string]int{
 	"awe4lb/internal/socketfile": 1,
 	"awe4lb/internal/systemd":    1,
 	"awe4lb/internal/lbtest":     0,
+	"awe4lb/internal/filestamp":  0,
 }
 
 // only says which rooms may use a third party. A room covers the packages below it.

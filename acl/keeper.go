@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"awe4lb/config"
+	"awe4lb/internal/filestamp"
 )
 
 // interval is how often files are looked at.
@@ -159,12 +160,12 @@ func (k *Keeper) look() (changed bool) {
 // lookAt puts what f's file holds to use when it is new, settled and good. It reports whether there are other prefixes.
 func (k *Keeper) lookAt(f *file) bool {
 	now := time.Now()
-	at := stampOf(os.Stat(f.path))
+	at := filestamp.Of(os.Stat(f.path))
 	switch {
 	case at == f.used:
-		f.seen, f.failed, f.err = stamp{}, stamp{}, nil
+		f.seen, f.failed, f.err = filestamp.Stamp{}, filestamp.Stamp{}, nil
 		return false
-	case at == f.failed, !at.final(now):
+	case at == f.failed, !at.Final(now):
 		return false
 	case at != f.seen:
 		f.seen = at
@@ -177,7 +178,7 @@ func (k *Keeper) lookAt(f *file) bool {
 		k.log.Warn("access list: the file cannot be used, the prefixes it had stay in use", "file", f.path, "error", firstLine(err))
 		return false
 	}
-	f.seen, f.failed, f.err, f.used = stamp{}, stamp{}, nil, used
+	f.seen, f.failed, f.err, f.used = filestamp.Stamp{}, filestamp.Stamp{}, nil, used
 	if slices.Equal(list, f.prefixes) {
 		return false
 	}

@@ -8,71 +8,34 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"syscall"
 	"time"
+
+	"awe4lb/internal/filestamp"
 )
 
 // maxFile is the largest file that is read: some thousands of certificates.
 const maxFile = 4 << 20
 
-// stamp is what tells one state of a file from another without reading it. Comparable.
-type stamp struct {
-	dev, inode   uint64
-	size         int64
-	mtime, ctime int64 // Unix nanoseconds; ctime changes with each write, whatever mtime is set to, and with permissions
-	err          string
-}
-
-func stampOf(info fs.FileInfo, err error) stamp {
-	if err != nil {
-		return stamp{err: reason(err).Error()}
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return stamp{size: info.Size(), mtime: info.ModTime().UnixNano()}
-	}
-	return stamp{dev: uint64(st.Dev), inode: st.Ino, size: st.Size, mtime: st.Mtim.Nano(), ctime: st.Ctim.Nano()}
-}
-
-// reason returns an error of a file operation without the operation and the path.
-func reason(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
-}
-
-func withPath(path string, err error) error { return fmt.Errorf("%s: %w", path, reason(err)) }
-
-// granule is more than the kernel's clock for time stamps may be behind: a file that changed less than this ago may change
-// again and keep its stamp.
-const granule = 50 * time.Millisecond
-
-// final reports whether a write after now shows in the stamp.
-func (s stamp) final(now time.Time) bool {
-	age := now.UnixNano() - max(s.mtime, s.ctime)
-	return age < 0 || age >= int64(granule)
-}
+func withPath(path string, err error) error { return fmt.Errorf("%s: %w", path, filestamp.Reason(err)) }
 
 // stat returns the stamps of files, of what links point to at the end.
-func stat(paths []string) []stamp {
-	stamps := make([]stamp, len(paths))
+func stat(paths []string) []filestamp.Stamp {
+	stamps := make([]filestamp.Stamp, len(paths))
 	for i, path := range paths {
-		stamps[i] = stampOf(os.Stat(path))
+		stamps[i] = filestamp.Of(os.Stat(path))
 	}
 	return stamps
 }
 
-func allFinal(stamps []stamp, now time.Time) bool {
-	return !slices.ContainsFunc(stamps, func(s stamp) bool { return !s.final(now) })
+func allFinal(stamps []filestamp.Stamp, now time.Time) bool {
+	return !slices.ContainsFunc(stamps, func(s filestamp.Stamp) bool { return !s.Final(now) })
 }
 
 // file is a file as it was read.
 type file struct {
 	path  string
 	data  []byte
-	stamp stamp
+	stamp filestamp.Stamp
 	err   error // why there is no data
 
 	public bool // everybody on this host may read it
@@ -90,7 +53,7 @@ func (f *file) read() error {
 	if err != nil {
 		return withPath(f.path, err)
 	}
-	f.stamp = stampOf(info, nil)
+	f.stamp = filestamp.Of(info, nil)
 	if !info.Mode().IsRegular() { // to open a pipe would wait for the other end
 		return fmt.Errorf("%s: got %s; want a file", f.path, kindOf(info.Mode()))
 	}
@@ -102,7 +65,7 @@ func (f *file) read() error {
 	if info, err = r.Stat(); err != nil {
 		return err
 	}
-	f.stamp = stampOf(info, nil)
+	f.stamp = filestamp.Of(info, nil)
 	f.public = info.Mode()&0o004 != 0
 	data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err != nil {
@@ -114,7 +77,7 @@ func (f *file) read() error {
 	if info, err = r.Stat(); err != nil {
 		return err
 	}
-	if stampOf(info, nil) != f.stamp {
+	if filestamp.Of(info, nil) != f.stamp {
 		return fmt.Errorf("%s: it was written while it was read; try again", f.path)
 	}
 	f.data = data

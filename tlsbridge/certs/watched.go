@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"awe4lb/internal/filestamp"
 	"awe4lb/tlsbridge"
 )
 
@@ -33,7 +34,7 @@ type watched struct {
 	install func(value any)
 
 	// Guarded by Keeper.mu.
-	used, seen, failed []stamp // failed is nil when nothing has
+	used, seen, failed []filestamp.Stamp // failed is nil when nothing has
 	digest             [sha256.Size]byte
 	value              any
 	err                error     // why what is there now is not in use; nil: it is
@@ -54,8 +55,8 @@ type reading struct {
 	value  any
 }
 
-func (r *reading) stamps() []stamp {
-	stamps := make([]stamp, len(r.files))
+func (r *reading) stamps() []filestamp.Stamp {
+	stamps := make([]filestamp.Stamp, len(r.files))
 	for i, f := range r.files {
 		stamps[i] = f.stamp
 	}
