@@ -47,7 +47,7 @@ func (p *Pool) note(b *Backend, row *atomic.Int32) time.Duration {
 	if o == nil || int(row.Add(1)) < o.Failures || b.condition.Load()&isEjected != 0 || !p.mayEject(o.MaxEjected) {
 		return 0
 	}
-	if b.change(isEjected, isEjected) == Ejected {
+	if b.exchange(isEjected, isEjected)&isEjected != 0 {
 		return 0 // another shard was first
 	}
 	n := b.ejections.Add(1)

@@ -1,6 +1,8 @@
 package balancer
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -116,6 +118,35 @@ func TestOutlierShare(t *testing.T) {
 			t.Fatal("ejected without outliers")
 		}
 	}
+}
+
+// TestOutlierOnce: of many who find at the same time that a backend fails, one ejects it, also while checks have it down.
+func TestOutlierOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, state := range []State{Up, Down, Drain} {
+			p := watched(2, config.Outliers{Failures: 1, Ejection: time.Second, MaxEjection: time.Minute, MaxEjected: 50})
+			b := p.Members[0].Backend
+			b.SetState(state)
+			var times atomic.Int32
+			var wg sync.WaitGroup
+			for range 50 {
+				wg.Go(func() {
+					if p.Failed(b) > 0 {
+						times.Add(1)
+					}
+				})
+			}
+			wg.Wait()
+			if n := times.Load(); n != 1 {
+				t.Errorf("%v: ejected %d times", state, n)
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if b.State() != state {
+				t.Errorf("%v afterwards, was %v", b.State(), state)
+			}
+		}
+	})
 }
 
 func TestOutlierAllocatesNothing(t *testing.T) {

@@ -70,8 +70,11 @@ func (b *Backend) SetState(s State) (was State) {
 // Readmit takes back the order to drain or to be in maintenance, and returns the state before. Safe from any goroutine.
 func (b *Backend) Readmit() (was State) { return b.change(ordered, 0) }
 
-// change sets the bits of mask to those of set.
-func (b *Backend) change(mask, set uint32) (was State) {
+// change sets the bits of mask to those of set, and returns the state before.
+func (b *Backend) change(mask, set uint32) (was State) { return stateOf(b.exchange(mask, set)) }
+
+// exchange is change that returns the bits before: one may hide another.
+func (b *Backend) exchange(mask, set uint32) (was uint32) {
 	for {
 		old := b.condition.Load()
 		next := old&^mask | set
@@ -82,7 +85,7 @@ func (b *Backend) change(mask, set uint32) (was State) {
 			if next != old {
 				b.live.states.Add(1)
 			}
-			return stateOf(old)
+			return old
 		}
 	}
 }
