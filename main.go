@@ -215,12 +215,16 @@ func start(path string) (*process, error) {
 	}
 	p.reloads.Store(&admin.Reloads{Last: time.Now(), LastOK: true})
 	if cfg.Admin.Bind != "" {
-		p.admin, err = admin.Start(cfg.Admin.Address, admin.Options{Engine: p.engine, Director: p.director,
+		p.admin, err = admin.Start(&cfg.Admin, admin.Options{Engine: p.engine, Director: p.director,
 			Reload: p.reload, Reloads: p.history, Log: p.logs.Log,
 			Version: version, Revision: revision(), Started: p.started, File: path,
 			Certificates: p.keeper, Issuer: p.issuer, Health: p.health})
 		if err != nil {
 			p.close()
+			var wrong *admin.ConfigError
+			if errors.As(err, &wrong) {
+				return nil, cli.BadConfig(err)
+			}
 			return nil, cli.CannotBind(err)
 		}
 	}
@@ -359,6 +363,13 @@ func (p *process) tryReload() (*balancer.Report, error) {
 		discardLogs()
 		return nil, &admin.Refusal{Status: http.StatusUnprocessableEntity, Err: err}
 	}
+	applyAdmin := func() {}
+	if p.admin != nil {
+		if applyAdmin, err = p.admin.Prepare(&cfg.Admin); err != nil {
+			discardLogs()
+			return nil, &admin.Refusal{Status: http.StatusUnprocessableEntity, Err: err}
+		}
+	}
 	report, err := p.director.Apply(cfg)
 	if err != nil {
 		discardLogs()
@@ -366,6 +377,7 @@ func (p *process) tryReload() (*balancer.Report, error) {
 	}
 	p.health.Apply(cfg)
 	applyLogs()
+	applyAdmin()
 	p.engine.SetAccess(p.logs.HasAccess())
 	p.cfg = cfg
 	p.warn(cfg)

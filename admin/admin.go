@@ -1,13 +1,14 @@
 package admin
 
 import (
-	"encoding/json"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -61,32 +62,54 @@ type Reloads struct {
 
 // Server answers on one address. Make one with Start.
 type Server struct {
+	// Set once, never changed.
 	o        Options
 	listener net.Listener
+	tls      bool
 	server   *fasthttp.Server
 	done     chan struct{}
-	clients  clients
 	grace    time.Duration // of Stop
+
+	// Shared, each with its own lock or atomic.
+	access  atomic.Pointer[access] // replaced by reloads
+	clients clients
+	logins  logins
+	guesses throttle
+	audits  audits
 }
 
 // A stranger can make none of these grow: the API takes small requests from few clients.
 const (
 	maxBody     = 1 << 20
-	maxClients  = 64
+	maxClients  = 512
 	readTimeout = 10 * time.Second
 	idleTimeout = time.Minute
 )
 
-// Start listens on address, which is valid, and answers until Stop.
-func Start(address config.Address, o Options) (*Server, error) {
-	l, err := listen(address)
+// Start listens on the address of c, which is valid, and answers until Stop. A *ConfigError is about files that c names.
+func Start(c *config.Admin, o Options) (*Server, error) {
+	access, err := newAccess(c)
+	if err != nil {
+		return nil, &ConfigError{err}
+	}
+	var secure *secure
+	if c.TLS != nil {
+		if secure, err = newSecure(c.TLS, o.Log); err != nil {
+			return nil, &ConfigError{err}
+		}
+	}
+	l, err := listen(c.Address)
 	if err != nil {
 		return nil, fmt.Errorf("admin.bind: %w", err)
 	}
 	l = &patient{Listener: l, closed: make(chan struct{})}
-	s := &Server{o: o, listener: l, done: make(chan struct{}), grace: stopGrace}
+	if secure != nil {
+		l = tls.NewListener(l, secure.config())
+	}
+	s := &Server{o: o, listener: l, tls: secure != nil, done: make(chan struct{}), grace: stopGrace}
+	s.access.Store(access)
 	s.server = &fasthttp.Server{
-		Handler:                      s.handle,
+		Handler:                      s.routes(),
 		Name:                         "awe4lb",
 		ReadTimeout:                  readTimeout,
 		WriteTimeout:                 readTimeout,
@@ -106,6 +129,27 @@ func Start(address config.Address, o Options) (*Server, error) {
 	}()
 	return s, nil
 }
+
+// Prepare reads who may do what by c, which is the [admin] of a configuration about to be applied. Nothing has changed until
+// apply is called; then logins end unless everything is as it was.
+func (s *Server) Prepare(c *config.Admin) (apply func(), err error) {
+	next, err := newAccess(c)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		if old := s.access.Swap(next); !old.same(next) {
+			s.logins.endAll()
+		}
+	}, nil
+}
+
+// ConfigError is a mistake in [admin] that only shows when its files are read.
+type ConfigError struct{ Err error }
+
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+func (e *ConfigError) Unwrap() error { return e.Err }
 
 func listen(a config.Address) (net.Listener, error) {
 	if !a.IsUnix() {
@@ -169,51 +213,13 @@ func (s *Server) Address() string {
 	return s.listener.Addr().String()
 }
 
-// handle is the table of routes.
-func (s *Server) handle(c *fasthttp.RequestCtx) {
-	c.Response.Header.Set("X-Content-Type-Options", "nosniff")
-	c.Response.Header.Set("Cache-Control", "no-store")
-	if s.listener.Addr().Network() != "unix" && !guard(c) {
-		return
-	}
-	switch path := string(c.Path()); path {
-	case "/":
-		s.only(c, "GET", s.index)
-	case "/healthz":
-		s.only(c, "GET", s.healthz)
-	case "/metrics":
-		s.only(c, "GET", s.metrics)
-	case "/api/v1/status":
-		s.only(c, "GET", s.status)
-	case "/api/v1/events":
-		s.only(c, "GET", s.events)
-	case "/api/v1/reload":
-		s.only(c, "POST", s.reload)
-	default:
-		problem(c, fasthttp.StatusNotFound, "no such resource: "+path, nil)
-	}
-}
-
-// only runs h for the method given, and HEAD where that is GET.
-func (s *Server) only(c *fasthttp.RequestCtx, method string, h func(*fasthttp.RequestCtx)) {
-	if m := string(c.Method()); m != method && !(m == "HEAD" && method == "GET") {
-		c.Response.Header.Set("Allow", method)
-		problem(c, fasthttp.StatusMethodNotAllowed, "want "+method, nil)
-		return
-	}
-	h(c)
-}
-
+// index lists what there is, for who comes by curl.
 func (s *Server) index(c *fasthttp.RequestCtx) {
 	c.SetContentType("text/plain; charset=utf-8")
-	fmt.Fprintf(c, `awe4lb %s
-
-GET  /healthz         ok, or 503 while draining
-GET  /api/v1/status   frontends, pools, backends and shards with live counts
-GET  /api/v1/events   changes of backends' health, the newest first
-POST /api/v1/reload   read the configuration again; the answer says what changed
-GET  /metrics         for Prometheus
-`, s.o.Version)
+	fmt.Fprintf(c, "awe4lb %s\n\nGET  /healthz\n     ok, or 503 while draining\nGET  /metrics\n     for Prometheus\n", s.o.Version)
+	for _, e := range endpoints() {
+		fmt.Fprintf(c, "%-4s %s\n     %s\n", e.method, e.path, e.does)
+	}
 }
 
 func (s *Server) healthz(c *fasthttp.RequestCtx) {
@@ -225,70 +231,10 @@ func (s *Server) healthz(c *fasthttp.RequestCtx) {
 	c.SetBodyString("ok\n")
 }
 
-// reload answers with the director's report, or with a problem that lists every mistake of the file.
-func (s *Server) reload(c *fasthttp.RequestCtx) {
-	report, err := s.o.Reload()
-	var mistakes config.Errors
-	var named certs.Errors
-	var bind *engine.BindError
-	var host *engine.HostError
-	var refusal *Refusal
-	switch {
-	case err == nil:
-		writeJSON(c, "application/json", report)
-	case errors.As(err, &mistakes):
-		problem(c, fasthttp.StatusUnprocessableEntity, "the configuration has mistakes; the running one stays", mistakesOf(mistakes))
-	case errors.As(err, &named):
-		problem(c, fasthttp.StatusUnprocessableEntity, "files that the configuration names cannot be used; the running one stays", mistakesOf(named))
-	case errors.As(err, &bind), errors.As(err, &host):
-		problem(c, fasthttp.StatusConflict, err.Error()+"; the running configuration stays", nil)
-	case errors.As(err, &refusal):
-		problem(c, refusal.Status, err.Error()+"; the running configuration stays", nil)
-	default:
-		problem(c, fasthttp.StatusInternalServerError, err.Error()+"; the running configuration stays", nil)
-	}
-}
+// report is the answer of a reload: what the director says.
+type report = balancer.Report
 
-// mistake is one error of a configuration, for programs.
-type mistake struct {
-	File    string `json:"file,omitempty"` // file, line and key are missing for files that the configuration names
-	Line    int    `json:"line,omitempty"`
-	Key     string `json:"key,omitempty"`
-	Message string `json:"message"` // the whole line as `awe4lb check` prints it
-}
-
-func mistakesOf[E error](errs []E) (list []mistake) {
-	for _, err := range errs {
-		m := mistake{Message: err.Error()}
-		if e, ok := any(err).(*config.Error); ok {
-			m.File, m.Line, m.Key = e.File, e.Line, e.Key
-		}
-		list = append(list, m)
-	}
-	return list
-}
-
-// problem answers with RFC 9457 problem details.
-func problem(c *fasthttp.RequestCtx, status int, detail string, mistakes []mistake) {
-	p := struct {
-		Title  string    `json:"title"`
-		Status int       `json:"status"`
-		Detail string    `json:"detail"`
-		Errors []mistake `json:"errors,omitempty"`
-	}{Title: fasthttp.StatusMessage(status), Status: status, Detail: detail, Errors: mistakes}
-	writeJSON(c, "application/problem+json", p)
-	c.SetStatusCode(status)
-}
-
-func writeJSON(c *fasthttp.RequestCtx, contentType string, v any) {
-	c.SetContentType(contentType)
-	e := json.NewEncoder(c)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		panic(err) // our own types
-	}
-}
+func (s *Server) reload(*call) (any, error) { return s.o.Reload() }
 
 // quiet drops fasthttp's own messages, which are about what clients do wrong.
 type quiet struct{}

@@ -64,7 +64,7 @@ func newRig(t *testing.T, backends ...string) *rig {
 	if _, err := r.d.Apply(cfg); err != nil {
 		t.Fatal(err)
 	}
-	r.s, err = Start(config.Address{IP: netip.MustParseAddrPort("127.0.0.1:0")}, Options{
+	r.s, err = Start(open(config.Address{IP: netip.MustParseAddrPort("127.0.0.1:0")}), Options{
 		Engine: r.e, Director: r.d, Log: log, Version: "v1.2.3", Revision: "abc", File: "test.toml",
 		Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 		Reload:  func() (*balancer.Report, error) { return r.reload() },
@@ -79,6 +79,9 @@ func newRig(t *testing.T, backends ...string) *rig {
 	r.url = "http://" + r.s.Address()
 	return r
 }
+
+// open is the configuration of an admin at an address, for everybody.
+func open(a config.Address) *config.Admin { return &config.Admin{Address: a, Anonymous: "configure"} }
 
 // do sends a request with headers given as pairs.
 func (r *rig) do(method, path string, headers ...string) (int, string, http.Header) {
@@ -340,14 +343,14 @@ func TestUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "admin.sock")
 	r := newRig(t)
 	for range 2 { // the second finds what the first left behind
-		s, err := Start(config.Address{Path: path}, r.s.o)
+		s, err := Start(open(config.Address{Path: path}), r.s.o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("mode %v, %v; want 0600", info.Mode(), err)
 		}
-		if _, err := Start(config.Address{Path: path}, r.s.o); err == nil {
+		if _, err := Start(open(config.Address{Path: path}), r.s.o); err == nil {
 			t.Error("a second admin took the socket over")
 		}
 		client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -368,7 +371,7 @@ func TestNothingLeaks(t *testing.T) {
 	before := lbtest.FDs(t)
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for range 20 {
-		s, err := Start(config.Address{IP: netip.MustParseAddrPort("127.0.0.1:0")}, r.s.o)
+		s, err := Start(open(config.Address{IP: netip.MustParseAddrPort("127.0.0.1:0")}), r.s.o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -400,7 +403,7 @@ func BenchmarkScrape1000(b *testing.B) {
 	if _, err := d.Apply(&config.Config{Pools: []*config.Pool{{Name: "p", Policy: "random", Backends: backends}}}); err != nil {
 		b.Fatal(err)
 	}
-	s, err := Start(config.Address{IP: netip.MustParseAddrPort("127.0.0.1:0")}, Options{Engine: e, Director: d, Log: log,
+	s, err := Start(&config.Admin{Address: config.Address{IP: netip.MustParseAddrPort("127.0.0.1:0")}, Anonymous: "configure"}, Options{Engine: e, Director: d, Log: log,
 		Reloads: func() Reloads { return Reloads{} }})
 	if err != nil {
 		b.Fatal(err)

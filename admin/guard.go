@@ -4,44 +4,117 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/valyala/fasthttp"
 )
 
-// guard refuses what a web page open in a browser on this host could send: requests under a name that only resolves here
-// (DNS rebinding) and requests from another origin (CSRF). It reports whether the request may go on, and has answered when
-// it may not.
-func guard(c *fasthttp.RequestCtx) bool {
+// guard refuses what a web page open in somebody's browser could send: requests under a name that only resolves here (DNS
+// rebinding) and requests from another origin (CSRF). Nobody's browser speaks to a unix socket.
+func (s *Server) guard(c *fasthttp.RequestCtx) error {
+	if s.listener.Addr().Network() == "unix" {
+		return nil
+	}
 	host := string(c.Host())
-	if !isLocal(host) {
-		problem(c, fasthttp.StatusForbidden, "Host is not a loopback address", nil)
-		return false
+	if !s.isOurs(host) {
+		return problemf(fasthttp.StatusForbidden, "Host: got %q, which admin.hosts does not have", cutText(host, 80))
 	}
 	if c.IsGet() || c.IsHead() {
-		return true
+		return nil
 	}
 	switch site := string(c.Request.Header.Peek("Sec-Fetch-Site")); site {
 	case "", "same-origin", "none":
 	default:
-		problem(c, fasthttp.StatusForbidden, "cross-site request", nil)
-		return false
+		return problemf(fasthttp.StatusForbidden, "a cross-site request")
 	}
-	if origin := string(c.Request.Header.Peek("Origin")); origin != "" && origin != "http://"+host {
-		problem(c, fasthttp.StatusForbidden, "Origin is not this server", nil)
-		return false
+	scheme := "http://"
+	if s.tls {
+		scheme = "https://"
 	}
-	return true
+	if origin := string(c.Request.Header.Peek("Origin")); origin != "" && origin != scheme+host {
+		return problemf(fasthttp.StatusForbidden, "Origin is not this server")
+	}
+	return nil
 }
 
-// isLocal reports whether a Host header names the loopback interface: an exact match, since 127.0.0.1.example.com is
-// anybody's.
-func isLocal(host string) bool {
+// isOurs reports whether a Host header names this server: an exact match, since 127.0.0.1.example.com is anybody's.
+func (s *Server) isOurs(host string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	if strings.EqualFold(host, "localhost") {
+	host = strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
+	if host == "localhost" || s.access.Load().hosts[host] {
 		return true
 	}
-	a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
-	return err == nil && a.IsLoopback()
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	// An IP address needs no resolver that could lie. On loopback no other than loopback's own leads here.
+	bound, err := netip.ParseAddrPort(s.listener.Addr().String())
+	return a.IsLoopback() || err == nil && !bound.Addr().IsLoopback()
+}
+
+// cutText shortens what a stranger wrote.
+func cutText(s string, most int) string {
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}
+
+// identify finds out who sends a request. Credentials that are wrong are an error, even where none are needed.
+func (s *Server) identify(c *fasthttp.RequestCtx) (identity, error) {
+	a := s.access.Load()
+	if header := string(c.Request.Header.Peek("Authorization")); header != "" {
+		scheme, rest, _ := strings.Cut(header, " ")
+		switch strings.ToLower(scheme) {
+		case "bearer":
+			return s.prove(c, func(a *access) (identity, bool) { return a.bearer(strings.TrimSpace(rest)) })
+		case "basic":
+			name, password, ok := basicAuth(rest)
+			if !ok {
+				return identity{}, s.unauthorized(c, "Authorization: not the base64 of NAME:PASSWORD")
+			}
+			return s.prove(c, func(a *access) (identity, bool) { return a.basic(name, password) })
+		}
+		return identity{}, s.unauthorized(c, "Authorization: want Basic or Bearer")
+	}
+	if cookie := string(c.Request.Header.Cookie(cookieName)); cookie != "" {
+		if who, ok := s.logins.who(cookie, time.Now()); ok {
+			return who, nil
+		}
+	}
+	if a.clients > nobody {
+		if state := c.TLSConnectionState(); state != nil && len(state.VerifiedChains) > 0 {
+			return identity{state.PeerCertificates[0].Subject.String(), "certificate", a.clients}, nil
+		}
+	}
+	return identity{how: "anonymous", role: a.anonymous}, nil
+}
+
+// prove tests credentials, unless too many wrong ones came from where they come.
+func (s *Server) prove(c *fasthttp.RequestCtx, test func(*access) (identity, bool)) (identity, error) {
+	now, source := time.Now(), from(c)
+	if wait := s.guesses.wait(source, now); wait > 0 {
+		p := problemf(fasthttp.StatusTooManyRequests, "too many wrong credentials; try again later")
+		p.wait = int(wait/time.Second) + 1
+		return identity{}, p
+	}
+	who, ok := test(s.access.Load())
+	if !ok {
+		s.guesses.wrong(source, now)
+		return identity{}, s.unauthorized(c, "wrong credentials")
+	}
+	return who, nil
+}
+
+// unauthorized refuses, and says how to do better. A page's own script asks by itself: no browser is to put up its dialog.
+func (s *Server) unauthorized(c *fasthttp.RequestCtx, detail string) error {
+	challenge := `Basic realm="awe4lb", charset="UTF-8"`
+	if len(c.Request.Header.Peek("Sec-Fetch-Site")) > 0 || len(s.access.Load().users) == 0 {
+		challenge = "Bearer"
+	}
+	c.Response.Header.Set("WWW-Authenticate", challenge)
+	return problemf(fasthttp.StatusUnauthorized, "%s", detail)
 }

@@ -5,8 +5,6 @@ import (
 
 	"awe4lb/balancer"
 	"awe4lb/health"
-
-	"github.com/valyala/fasthttp"
 )
 
 // healthStatus is what a health check knows of a backend.
@@ -95,10 +93,12 @@ type event struct {
 	After   float64   `json:"after_seconds"` // how long the state before had lasted
 }
 
-func (s *Server) events(c *fasthttp.RequestCtx) {
-	out := struct {
-		Events []event `json:"events"`
-	}{[]event{}}
+type eventList struct {
+	Events []event `json:"events"`
+}
+
+func (s *Server) events(*call) (any, error) {
+	out := eventList{[]event{}}
 	if s.o.Health != nil {
 		for _, e := range s.o.Health.Events() {
 			state := "down"
@@ -108,5 +108,5 @@ func (s *Server) events(c *fasthttp.RequestCtx) {
 			out.Events = append(out.Events, event{rounded(e.Time), e.Pool, e.Backend, state, e.Why, e.After.Seconds()})
 		}
 	}
-	writeJSON(c, "application/json", out)
+	return out, nil
 }

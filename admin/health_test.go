@@ -30,7 +30,7 @@ func TestHealth(t *testing.T) {
 	t.Cleanup(p.Close)
 	o := r.s.o
 	o.Health = p
-	s, err := Start(config.Address{IP: netip.MustParseAddrPort("127.0.0.1:0")}, o)
+	s, err := Start(open(config.Address{IP: netip.MustParseAddrPort("127.0.0.1:0")}), o)
 	if err != nil {
 		t.Fatal(err)
 	}

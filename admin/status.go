@@ -8,8 +8,6 @@ import (
 	"awe4lb/engine"
 	"awe4lb/tlsbridge/acme"
 	"awe4lb/tlsbridge/certs"
-
-	"github.com/valyala/fasthttp"
 )
 
 // status is the answer of GET /api/v1/status. Counters start with the process; bytes are what was sent, c2b towards
@@ -168,7 +166,7 @@ type shardStatus struct {
 	Strays       uint64 `json:"shared_strays"`
 }
 
-func (s *Server) status(c *fasthttp.RequestCtx) { writeJSON(c, "application/json", s.collect()) }
+func (s *Server) status(*call) (any, error) { return s.collect(), nil }
 
 // collect gathers the status. Snapshot and counters are taken one after the other, so that under a reload a name may miss
 // its counters once.

@@ -122,7 +122,7 @@ func TestStopAnswersWhatIsAtWork(t *testing.T) {
 func TestStopRightAfterStart(t *testing.T) {
 	r := newRig(t)
 	for range 200 {
-		s, err := Start(config.Address{IP: netip.MustParseAddrPort("127.0.0.1:0")}, r.s.o)
+		s, err := Start(open(config.Address{IP: netip.MustParseAddrPort("127.0.0.1:0")}), r.s.o)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,7 +29,7 @@ func TestUnixBindLeavesFilesAlone(t *testing.T) {
 		}
 	}
 	write()
-	_, err := Start(config.Address{Path: path}, r.s.o)
+	_, err := Start(open(config.Address{Path: path}), r.s.o)
 	if err == nil || !strings.Contains(err.Error(), "admin.bind: a regular file is in the way at "+path) {
 		t.Errorf("got %v", err)
 	}
@@ -38,7 +38,7 @@ func TestUnixBindLeavesFilesAlone(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	s, err := Start(config.Address{Path: path}, r.s.o)
+	s, err := Start(open(config.Address{Path: path}), r.s.o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestUnixBindLeavesBusySocketsAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if s, err := Start(config.Address{Path: path}, r.s.o); err == nil {
+	if s, err := Start(open(config.Address{Path: path}), r.s.o); err == nil {
 		s.Stop(context.Background())
 		t.Error("the socket was taken over")
 	}

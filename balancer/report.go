@@ -17,8 +17,8 @@ type Report struct {
 
 // Change is one difference.
 type Change struct {
-	Kind   string `json:"kind"`             // frontend, listener, pool, backend, log, engine, acme
-	Name   string `json:"name"`             // of the frontend or pool; an address; pool/address for backends; a key of [engine] or [acme]
+	Kind   string `json:"kind"`             // frontend, listener, pool, backend, log, engine, admin, acme
+	Name   string `json:"name"`             // of the frontend or pool; an address; pool/address for backends; a key of [engine], [admin] or [acme]
 	Action string `json:"action"`           // added, removed, changed
 	Detail string `json:"detail,omitempty"` // in words
 }
@@ -77,6 +77,7 @@ func compare(old, next *Snapshot) []Change {
 	}
 	if old.Version > 0 { // the first configuration changes nothing
 		compareKeys("engine", old.Config.Engine, next.Config.Engine, add)
+		compareKeys("admin", old.Config.Admin, next.Config.Admin, add)
 		compareKeys("acme", old.Config.ACME, next.Config.ACME, add)
 	}
 	return changes
@@ -142,6 +143,7 @@ func needRestart(old, next *Snapshot) []string {
 		{"engine.tls_nice", a.Engine.TLSNice == b.Engine.TLSNice},
 		{"engine.tls_cpus", slices.Equal(a.Engine.TLSCPUs, b.Engine.TLSCPUs)},
 		{"admin.bind", a.Admin.Bind == b.Admin.Bind},
+		{"admin.tls", reflect.DeepEqual(a.Admin.TLS, b.Admin.TLS)},
 	} {
 		if !s.same {
 			names = append(names, s.name)

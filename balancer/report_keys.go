@@ -7,8 +7,11 @@ import (
 	"strings"
 )
 
-// atStart are the keys of [engine] that only a start applies.
-var atStart = []string{"shards", "read_buffer", "user", "group", "tls_workers", "tls_nice", "tls_cpus"}
+// atStart are the keys that only a start applies, by table.
+var atStart = map[string][]string{
+	"engine": {"shards", "read_buffer", "user", "group", "tls_workers", "tls_nice", "tls_cpus"},
+	"admin":  {"bind", "tls"},
+}
 
 // compareKeys lists the keys of a table that differ, whatever keys there are.
 func compareKeys(table string, was, now any, add func(kind, name, action, detail string)) {
@@ -16,14 +19,17 @@ func compareKeys(table string, was, now any, add func(kind, name, action, detail
 	for i := range a.NumField() {
 		key := a.Type().Field(i).Tag.Get("toml")
 		old, new := a.Field(i).Interface(), b.Field(i).Interface()
-		if reflect.DeepEqual(old, new) {
+		if key == "-" || reflect.DeepEqual(old, new) {
 			continue
 		}
 		detail := fmt.Sprintf("from %v to %v", shown(old), shown(new))
-		if a.Type().Field(i).Tag.Get("secret") != "" {
+		switch kind := a.Field(i).Kind(); {
+		case a.Type().Field(i).Tag.Get("secret") != "":
 			detail = "the value is not shown"
+		case kind == reflect.Struct || kind == reflect.Pointer || kind == reflect.Slice && a.Field(i).Type().Elem().Kind() == reflect.Pointer:
+			detail = "new settings"
 		}
-		if table == "engine" && slices.Contains(atStart, key) {
+		if slices.Contains(atStart[table], key) {
 			detail += ", at the next start"
 		}
 		add(table, key, "changed", detail)

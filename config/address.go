@@ -126,7 +126,7 @@ func parseBind(s string) (binding, *complaint) {
 	return b, nil
 }
 
-// parseAdmin reads where the admin listens: as parseBind, but one address.
+// parseAdmin reads where the admin listens: as parseBind, but one address. "*" is [::], which takes IPv4 too.
 func parseAdmin(s string) (Address, *complaint) {
 	b, c := parseBind(s)
 	if c != nil {
@@ -144,13 +144,11 @@ func parseAdmin(s string) (Address, *complaint) {
 	if b.first != b.last {
 		return Address{}, &complaint{want: "one port"}
 	}
-	if !b.hosts[0].IsLoopback() {
-		return Address{}, &complaint{
-			want: "a loopback address or a unix socket",
-			hint: "the admin has no credentials yet: whoever reaches it controls the balancer",
-		}
+	host := b.hosts[0]
+	if len(b.hosts) > 1 && host.IsUnspecified() {
+		host = netip.IPv6Unspecified()
 	}
-	return addressOf(b.hosts[0], b.first), nil
+	return addressOf(host, b.first), nil
 }
 
 const nameHint = "names are resolved by discovery, which is not in this version; write an IP address"

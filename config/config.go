@@ -77,15 +77,73 @@ type AccessLog struct {
 	Format string `toml:"format" oneof:"text json"` // default: log.format
 }
 
-// Admin is the REST API and the metrics.
+// Admin is the REST API, the web page and the metrics. A reload applies all of it but bind and tls.
 type Admin struct {
-	// Bind is host:port or unix:/path; port 0 takes any free one, "" is off. Default 127.0.0.1:7070. Only loopback
-	// addresses and unix sockets are accepted: the admin has no credentials yet. A change needs a restart.
+	// Bind is host:port or unix:/path; port 0 takes any free one, "" is off. Default 127.0.0.1:7070. Any address but loopback
+	// and unix sockets needs users, tokens or tls.client_ca. A change needs a restart.
 	Bind string `toml:"bind"`
+
+	Hosts     []string      `toml:"hosts"`                                         // names and addresses by which clients may call it, besides the address bound and loopback; default none
+	Anonymous string        `toml:"anonymous" oneof:"none read operate configure"` // what who shows no credentials may do; default configure, or none where there are users, tokens or tls.client_ca
+	Users     []*AdminUser  `toml:"users"`                                         // who logs in with a password, by name
+	Tokens    []*AdminToken `toml:"tokens"`                                        // programs, by name
+	TLS       *AdminTLS     `toml:"tls"`                                           // nil: plain HTTP
+	Configs   string        `toml:"configs"`                                       // folder of named configurations; default "" = awe4lb.d beside the configuration file
+	AllowExec bool          `toml:"allow_exec"`                                    // configurations that come by the API may start programs: discovery and health checks of kind exec; default false
+	Compat    string        `toml:"compat" oneof:"none gobetween"`                 // default none; gobetween: /servers, /dump and /ping as gobetween has them
+	Push      AdminPush     `toml:"push"`                                          // see AdminPush
 
 	// Address is Bind, parsed; the zero Address when Bind is "". localhost is 127.0.0.1.
 	Address Address `toml:"-"`
 }
+
+// HasCredentials reports whether anybody can show who they are.
+func (a *Admin) HasCredentials() bool {
+	return len(a.Users) > 0 || len(a.Tokens) > 0 || a.TLS != nil && a.TLS.ClientCA != ""
+}
+
+// AdminUser is a person. A role may also do what the roles before it may: read sees everything but secrets, operate changes
+// what a reload would not (drain, weights, kill), configure changes configurations.
+type AdminUser struct {
+	Name         string `toml:"-"`                                   // the table's name, as for frontends
+	PasswordHash string `toml:"password_hash" secret:"true"`         // bcrypt or argon2id, as awe4lb password makes it; required
+	Role         string `toml:"role" oneof:"read operate configure"` // default read
+}
+
+// AdminToken is a program, which sends the token as "Authorization: Bearer TOKEN". Exactly one of token and file is given.
+type AdminToken struct {
+	Name  string `toml:"-"`                                   // the table's name, as for frontends
+	Token string `toml:"token" secret:"true"`                 // at least 16 bytes; from the environment: "${NAME}"
+	File  string `toml:"file"`                                // path of a file that holds the token alone
+	Role  string `toml:"role" oneof:"read operate configure"` // default read
+}
+
+// AdminTLS is how the admin speaks TLS. Paths count from the folder of the configuration file. A change needs a restart, but
+// files that change are read again.
+type AdminTLS struct {
+	Cert       string `toml:"cert"`                                       // PEM file, leaf first; may hold the key too; required
+	Key        string `toml:"key"`                                        // PEM file; default "" = in cert
+	ClientCA   string `toml:"client_ca"`                                  // PEM file of those who may have signed client certificates; default "" = none are asked for
+	ClientRole string `toml:"client_role" oneof:"read operate configure"` // of who shows such a certificate; default read
+}
+
+// AdminPush sends the metrics to somebody who does not come for them, in Prometheus' text format: VictoriaMetrics'
+// /api/v1/import/prometheus takes them.
+type AdminPush struct {
+	URL      string        `toml:"url" secret:"true"`          // http or https; default "" = off
+	Interval time.Duration `toml:"interval" range:"1s..1h"`    // default 10s
+	Labels   string        `toml:"labels"`                     // added to each series, such as instance="a"; default ""
+	Bearer   string        `toml:"bearer_token" secret:"true"` // default none
+}
+
+// String returns the settings without the secrets, so that no message shows them by accident.
+func (p AdminPush) String() string { return "every " + p.Interval.String() }
+
+// String returns the settings without the secret, so that no message shows it by accident.
+func (u *AdminUser) String() string { return u.Name + " (" + u.Role + ")" }
+
+// String returns the settings without the secret, so that no message shows it by accident.
+func (t *AdminToken) String() string { return t.Name + " (" + t.Role + ")" }
 
 // Engine sizes the data plane.
 type Engine struct {

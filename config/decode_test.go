@@ -21,6 +21,11 @@ var keyValues = map[string]struct {
 	"[log.access].output":    {`"stdout"`, "stdout"},
 	"[log.access].format":    {`"json"`, "json"},
 	"[admin].bind":           {`"localhost:7071"`, "localhost:7071"},
+	"[admin].hosts":          {`["LB.example.com"]`, []string{"lb.example.com"}},
+	"[admin].anonymous":      {`"read"`, "read"},
+	"[admin].configs":        {`"/etc/awe4lb/configs"`, "/etc/awe4lb/configs"},
+	"[admin].allow_exec":     {`true`, true},
+	"[admin].compat":         {`"gobetween"`, "gobetween"},
 	"[engine].shards":        {`1024`, 1024},
 	"[engine].read_buffer":   {`"1MiB"`, Size(1 << 20)},
 	"[engine].splice":        {`false`, false},
@@ -32,6 +37,20 @@ var keyValues = map[string]struct {
 	"[engine].tls_nice":      {`19`, 19},
 	"[engine].tls_cpus":      {`[0, 1023]`, []int{0, 1023}},
 	"[engine].ticket_secret": {`"/etc/awe4lb/tickets"`, "/etc/awe4lb/tickets"},
+
+	"[admin.users.NAME].password_hash": {`"` + someHash + `"`, someHash},
+	"[admin.users.NAME].role":          {`"operate"`, "operate"},
+	"[admin.tokens.NAME].token":        {`"0123456789abcdef"`, "0123456789abcdef"},
+	"[admin.tokens.NAME].file":         {`"/etc/awe4lb/token"`, "/etc/awe4lb/token"},
+	"[admin.tokens.NAME].role":         {`"configure"`, "configure"},
+	"[admin.tls].cert":                 {`"/etc/a.pem"`, "/etc/a.pem"},
+	"[admin.tls].key":                  {`"/etc/a.key"`, "/etc/a.key"},
+	"[admin.tls].client_ca":            {`"/etc/ca.pem"`, "/etc/ca.pem"},
+	"[admin.tls].client_role":          {`"configure"`, "configure"},
+	"[admin.push].url":                 {`"https://127.0.0.1:8428/x"`, "https://127.0.0.1:8428/x"},
+	"[admin.push].interval":            {`"1h"`, time.Hour},
+	"[admin.push].labels":              {`'instance="a"'`, `instance="a"`},
+	"[admin.push].bearer_token":        {`"x"`, "x"},
 
 	"[acme].directory":    {`"https://localhost:14000/dir"`, "https://localhost:14000/dir"},
 	"[acme].ca":           {`"/etc/pebble.pem"`, "/etc/pebble.pem"},
@@ -220,6 +239,9 @@ var keyValues = map[string]struct {
 	"[[pools.NAME.backends]].max_connections": {`7`, 7},
 }
 
+// someHash is bcrypt's of "secret".
+const someHash = "$2a$04$w7/jj6PG8JjWB4Kjznmc3OYM6p1m9lkVMBS3uT/y0HvHzKam.ZOCy"
+
 // TestEveryKey walks the structs: each key accepts a valid value, stores it, and has a line of its own.
 func TestEveryKey(t *testing.T) {
 	seen := 0
@@ -270,6 +292,10 @@ func documentWith(label, key, value string) string {
 		"[[frontends.NAME.tls.certificates]]": {`cert = "/etc/x.pem"`},
 		"[[frontends.NAME.access.rules]]":     {`allow = ["10.2.0.0/16"]`},
 		"[pools.other]":                       nil,
+
+		"[admin.users.NAME]":  {`password_hash = "` + someHash + `"`},
+		"[admin.tokens.NAME]": {`token = "abcdefghijklmnopqrstuvwxyz"`},
+		"[admin.tls]":         {`cert = "/etc/x.pem"`},
 	}
 	if label == "[pools.NAME.health]" {
 		doc[label] = healthWith(key)
@@ -287,6 +313,10 @@ func documentWith(label, key, value string) string {
 	switch key {
 	case "group":
 		doc[label] = append(doc[label], `user = "nobody"`)
+	case "file":
+		doc[label] = doc[label][1:] // either token or file
+	case "client_role":
+		doc[label] = append(doc[label], `client_ca = "/etc/ca.pem"`)
 	case "eab_key_id":
 		doc[label] = append(doc[label], `eab_hmac_key = "AbC"`)
 	case "eab_hmac_key":
@@ -300,7 +330,7 @@ func documentWith(label, key, value string) string {
 			doc[label] = append(doc[label], `cert = "/etc/us.pem"`)
 		}
 	}
-	labels := []string{"[log]", "[log.access]", "[admin]", "[engine]", "[acme]", "[defaults]", "[defaults.tcp]", "[frontends.NAME]",
+	labels := []string{"[log]", "[log.access]", "[admin]", "[admin.users.NAME]", "[admin.tokens.NAME]", "[admin.tls]", "[admin.push]", "[engine]", "[acme]", "[defaults]", "[defaults.tcp]", "[frontends.NAME]",
 		protocol, "[frontends.NAME.proxy_protocol]", "[frontends.NAME.access]", "[[frontends.NAME.access.rules]]", "[frontends.NAME.tls]", "[[frontends.NAME.tls.certificates]]", "[[frontends.NAME.routes]]", "[frontends.NAME.routes.match]",
 		"[pools.NAME]", "[pools.NAME.tcp]", "[pools.NAME.tls]", "[pools.NAME.outliers]", "[pools.NAME.health]", "[[pools.NAME.backends]]", "[pools.other]"}
 	if label == "[frontends.NAME.udp]" || key == "acme_challenges" {

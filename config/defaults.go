@@ -9,7 +9,7 @@ import (
 func newConfig() *Config {
 	return &Config{
 		Log:   Log{Level: "info", Format: "text", Output: "stderr"},
-		Admin: Admin{Bind: "127.0.0.1:7070"},
+		Admin: Admin{Bind: "127.0.0.1:7070", Configs: "awe4lb.d", Compat: "none", Push: AdminPush{Interval: 10 * time.Second}},
 		Engine: Engine{
 			ReadBuffer:   256 << 10,
 			Splice:       true,
@@ -120,6 +120,12 @@ func fresh(t reflect.Type, d *Defaults) reflect.Value {
 		return reflect.ValueOf(&Outliers{Failures: 5, Ejection: 30 * time.Second, MaxEjection: 5 * time.Minute, MaxEjected: 50})
 	case reflect.TypeFor[Backend]():
 		return reflect.ValueOf(&Backend{Weight: 1})
+	case reflect.TypeFor[AdminUser]():
+		return reflect.ValueOf(&AdminUser{Role: "read"})
+	case reflect.TypeFor[AdminToken]():
+		return reflect.ValueOf(&AdminToken{Role: "read"})
+	case reflect.TypeFor[AdminTLS]():
+		return reflect.ValueOf(&AdminTLS{ClientRole: "read"})
 	}
 	return reflect.New(t)
 }

@@ -139,10 +139,15 @@ func docsDefault(tb table, k structKey, v reflect.Value) string {
 	inherits := strings.HasPrefix(tb.label, "[frontends") || strings.HasPrefix(tb.label, "[pools")
 	_, inDefaults := reflect.TypeFor[Defaults]().FieldByName(k.field.Name)
 	switch name := owner.Name() + "." + k.key; {
-	case name == "Frontend.bind", name == "Route.match", name == "Route.pool", name == "Backend.address", name == "CertificateFiles.cert":
+	case name == "Frontend.bind", name == "Route.match", name == "Route.pool", name == "Backend.address", name == "CertificateFiles.cert",
+		name == "AdminUser.password_hash", name == "AdminTLS.cert":
 		return "required"
 	case name == "ACME.storage":
 		return "`\"acme\"`" // made absolute
+	case name == "Admin.configs":
+		return "`\"awe4lb.d\"`" // made absolute
+	case name == "Admin.anonymous", name == "AdminToken.token":
+		return "" // it depends; required or not
 	case name == "PoolTLS.starttls":
 		return "the frontend's"
 	case name == "AccessLog.format":

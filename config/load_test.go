@@ -154,6 +154,10 @@ func TestGoodEmpty(t *testing.T) {
 	if want.ACME.Storage, err = filepath.Abs("testdata/good/acme"); err != nil {
 		t.Fatal(err)
 	}
+	if want.Admin.Configs, err = filepath.Abs("testdata/good/awe4lb.d"); err != nil {
+		t.Fatal(err)
+	}
+	want.Admin.Anonymous = "configure"
 	got := loadGood(t, "empty")
 	got.at = nil
 	if !reflect.DeepEqual(got, want) {
@@ -169,8 +173,8 @@ func TestGoodEverything(t *testing.T) {
 	if want := (Log{"debug", "json", "/var/log/awe4lb/awe4lb.log", AccessLog{"stdout", "text"}}); c.Log != want {
 		t.Errorf("log: got %+v; want %+v", c.Log, want)
 	}
-	if want := (Admin{"unix:/run/awe4lb/admin.sock", Address{Path: "/run/awe4lb/admin.sock"}}); c.Admin != want {
-		t.Errorf("admin: got %+v; want %+v", c.Admin, want)
+	if c.Admin.Bind != "unix:/run/awe4lb/admin.sock" || c.Admin.Address != (Address{Path: "/run/awe4lb/admin.sock"}) {
+		t.Errorf("admin: got %+v", c.Admin)
 	}
 	if want := (Engine{4, 100000, 64 << 10, false, 0, 90 * time.Second, "awe4lb", "www-data", "b", 3, 5, []int{2, 3}, "/etc/awe4lb/tickets"}); !reflect.DeepEqual(c.Engine, want) {
 		t.Errorf("engine: got %+v; want %+v", c.Engine, want)

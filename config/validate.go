@@ -119,27 +119,6 @@ func (d *decoder) checkMissing(field any, p place, want string) bool {
 	return true
 }
 
-func (d *decoder) checkAdmin(a *Admin, claims *claims) {
-	p, set := d.places[&a.Bind]
-	if a.Bind == "" || p.bad {
-		return
-	}
-	addr, c := parseAdmin(a.Bind)
-	if c != nil {
-		d.refuse(p, *c)
-		return
-	}
-	a.Address = addr
-	owner, taken := claims.owner[spot{address: addr}]
-	switch {
-	case taken && set:
-		d.fail(p, Error{Got: p.got(), Want: "an address of its own", Hint: owner.at.says()})
-	case taken:
-		d.fail(owner.at, Error{Got: owner.at.got(), Want: "an address of its own",
-			Hint: a.Bind + " is where the admin listens unless admin.bind says otherwise"})
-	}
-}
-
 // checkReferences checks that every pool that is named exists, and returns the names in use.
 func (d *decoder) checkReferences() (used map[string]bool) {
 	exists, used := make(map[string]bool), make(map[string]bool)

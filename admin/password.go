@@ -1,0 +1,97 @@
+package admin
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/argon2"
+	"golang.org/x/crypto/bcrypt"
+)
+
+// strawman is the hash of a password that nobody knows, for names that nobody has.
+var strawman = func() []byte {
+	hash, err := bcrypt.GenerateFromPassword([]byte(rand.Text()), bcrypt.DefaultCost)
+	if err != nil {
+		panic(err)
+	}
+	return hash
+}()
+
+// maxPassword keeps strangers from having us hash what is endless. bcrypt itself looks at 72 bytes.
+const maxPassword = 256
+
+// passwordFits reports whether password is the one that hash, which config has checked, was made of.
+func passwordFits(hash []byte, password string) bool {
+	if len(password) > maxPassword {
+		return false
+	}
+	if !strings.HasPrefix(string(hash), "$argon2id$") {
+		return bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil
+	}
+	parts := strings.Split(string(hash), "$")
+	var cost [3]int // memory in KiB, rounds, lanes
+	for i, s := range strings.Split(parts[3], ",") {
+		cost[i], _ = strconv.Atoi(s[2:])
+	}
+	salt, _ := base64.RawStdEncoding.DecodeString(parts[4])
+	want, _ := base64.RawStdEncoding.DecodeString(parts[5])
+	got := argon2.IDKey([]byte(password), salt, uint32(cost[1]), uint32(cost[0]), uint8(cost[2]), uint32(len(want)))
+	return subtle.ConstantTimeCompare(got, want) == 1
+}
+
+// hashing bounds how many passwords are checked at once: each costs some 50 ms of a core that the data path may want, and
+// with argon2id up to 256 MiB.
+var hashing = make(chan struct{}, 1)
+
+// verified remembers for a while who has shown the right password: programs send it with each request. It keeps no password
+// but a keyed hash of it, under a key that never leaves the process.
+type verified struct {
+	life time.Duration
+	key  []byte
+
+	mu    sync.Mutex
+	until map[[sha256.Size]byte]time.Time // guarded by mu
+}
+
+func newVerified(life time.Duration) *verified {
+	v := &verified{life: life, key: make([]byte, 32), until: map[[sha256.Size]byte]time.Time{}}
+	_, _ = rand.Read(v.key)
+	return v
+}
+
+// check reports whether password fits hash. Blocks while another is checked.
+func (v *verified) check(name, password string, hash []byte) bool {
+	mac := hmac.New(sha256.New, v.key)
+	for _, part := range []string{name, password} {
+		mac.Write([]byte(strconv.Itoa(len(part)) + ":" + part))
+	}
+	mac.Write(hash)
+	sum := [sha256.Size]byte(mac.Sum(nil))
+	v.mu.Lock()
+	until, known := v.until[sum]
+	v.mu.Unlock()
+	if known && time.Now().Before(until) {
+		return true
+	}
+	hashing <- struct{}{}
+	fits := passwordFits(hash, password)
+	<-hashing
+	if fits {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		for s, t := range v.until { // few: one for each user
+			if time.Now().After(t) {
+				delete(v.until, s)
+			}
+		}
+		v.until[sum] = time.Now().Add(v.life)
+	}
+	return fits
+}

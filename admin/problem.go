@@ -1,0 +1,85 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"awe4lb/config"
+	"awe4lb/engine"
+	"awe4lb/tlsbridge/certs"
+
+	"github.com/valyala/fasthttp"
+)
+
+// problem is why a request is refused: RFC 9457 problem details.
+type problem struct {
+	Title  string    `json:"title" description:"the meaning of the status"`
+	Status int       `json:"status"`
+	Detail string    `json:"detail" description:"what is wrong with this request"`
+	Errors []mistake `json:"errors,omitempty" description:"each mistake of a configuration"`
+
+	wait int // seconds after which to try again; 0: not said
+}
+
+func (p *problem) Error() string { return p.Detail }
+
+// mistake is one error of a configuration, for programs.
+type mistake struct {
+	File    string `json:"file,omitempty" description:"file, line and key are missing for files that the configuration names"`
+	Line    int    `json:"line,omitempty"`
+	Key     string `json:"key,omitempty"`
+	Message string `json:"message" description:"the whole line as awe4lb check prints it"`
+}
+
+func problemf(status int, format string, args ...any) *problem {
+	return &problem{Title: fasthttp.StatusMessage(status), Status: status, Detail: fmt.Sprintf(format, args...)}
+}
+
+// fail answers with what is wrong.
+func (s *Server) fail(c *fasthttp.RequestCtx, err error) {
+	p := asProblem(err)
+	if p.wait > 0 {
+		c.Response.Header.Set("Retry-After", strconv.Itoa(p.wait))
+	}
+	c.SetStatusCode(p.Status)
+	writeJSON(c, "application/problem+json", p)
+}
+
+// asProblem says which status an error deserves.
+func asProblem(err error) *problem {
+	const stays = "; the running configuration stays"
+	var p *problem
+	var mistakes config.Errors
+	var named certs.Errors
+	var bind *engine.BindError
+	var host *engine.HostError
+	var refusal *Refusal
+	switch {
+	case errors.As(err, &p):
+	case errors.As(err, &mistakes):
+		p = problemf(fasthttp.StatusUnprocessableEntity, "the configuration has mistakes%s", stays)
+		p.Errors = mistakesOf(mistakes)
+	case errors.As(err, &named):
+		p = problemf(fasthttp.StatusUnprocessableEntity, "files that the configuration names cannot be used%s", stays)
+		p.Errors = mistakesOf(named)
+	case errors.As(err, &bind), errors.As(err, &host):
+		p = problemf(fasthttp.StatusConflict, "%v%s", err, stays)
+	case errors.As(err, &refusal):
+		p = problemf(refusal.Status, "%v%s", err, stays)
+	default:
+		p = problemf(fasthttp.StatusInternalServerError, "%v%s", err, stays)
+	}
+	return p
+}
+
+func mistakesOf[E error](errs []E) (list []mistake) {
+	for _, err := range errs {
+		m := mistake{Message: err.Error()}
+		if e, ok := any(err).(*config.Error); ok {
+			m.File, m.Line, m.Key = e.File, e.Line, e.Key
+		}
+		list = append(list, m)
+	}
+	return list
+}
