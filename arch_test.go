@@ -25,6 +25,7 @@ var rank = map[string]int{
 	"awe4lb/tlsbridge":           2,
 	"awe4lb/discovery":           2,
 	"awe4lb/health":              3,
+	"awe4lb/internal/convert":    3,
 	"awe4lb/config":              1,
 	"awe4lb/engine/loop":         1,
 	"awe4lb/engine/proxyproto":   1,

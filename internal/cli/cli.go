@@ -134,7 +134,7 @@ func newRoot(p Program) *cobra.Command {
 		RunE:          func(*cobra.Command, []string) error { return p.Run(path, nil) },
 	}
 	configFlag(root, &path)
-	root.AddCommand(newRun(p), newCheck(p), newCert(p), newPassword(), newDemo(p), newDemoBackend(), newVersion(p))
+	root.AddCommand(newRun(p), newCheck(p), newCert(p), newPassword(), newConvert(), newDemo(p), newDemoBackend(), newVersion(p))
 	return root
 }
 
