@@ -68,14 +68,18 @@ type Server struct {
 	tls      bool
 	server   *fasthttp.Server
 	done     chan struct{}
+	quit     chan struct{} // closed by Stop
 	grace    time.Duration // of Stop
 
 	// Shared, each with its own lock or atomic.
-	access  atomic.Pointer[access] // replaced by reloads
-	clients clients
-	logins  logins
-	guesses throttle
-	audits  audits
+	access   atomic.Pointer[access]  // replaced by reloads
+	history  atomic.Pointer[history] // replaced every historyStep
+	streams  atomic.Int32            // open now
+	stopping sync.Once
+	clients  clients
+	logins   logins
+	guesses  throttle
+	audits   audits
 }
 
 // A stranger can make none of these grow: the API takes small requests from few clients.
@@ -106,8 +110,9 @@ func Start(c *config.Admin, o Options) (*Server, error) {
 	if secure != nil {
 		l = tls.NewListener(l, secure.config())
 	}
-	s := &Server{o: o, listener: l, tls: secure != nil, done: make(chan struct{}), grace: stopGrace}
+	s := &Server{o: o, listener: l, tls: secure != nil, done: make(chan struct{}), quit: make(chan struct{}), grace: stopGrace}
 	s.access.Store(access)
+	s.history.Store(&history{Step: historyStep.Seconds(), End: rounded(time.Now()), Series: newSeries()})
 	s.server = &fasthttp.Server{
 		Handler:                      s.routes(),
 		Name:                         "awe4lb",
@@ -121,6 +126,7 @@ func Start(c *config.Admin, o Options) (*Server, error) {
 		ConnState:                    s.clients.note,
 		Logger:                       quiet{},
 	}
+	go s.keepHistory()
 	go func() {
 		defer close(s.done)
 		if err := s.server.Serve(l); err != nil {

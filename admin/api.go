@@ -64,6 +64,16 @@ func generalEndpoints() []endpoint {
 func watchEndpoints() []endpoint {
 	return []endpoint{
 		{"GET", "/api/v1/status", reader, "frontends, pools, backends and shards with live counts", nil, nil, status{}, (*Server).status},
+		{"GET", "/api/v1/frontends", reader, "the frontends, as in the status", nil, nil, frontendList{}, (*Server).frontends},
+		{"GET", "/api/v1/frontends/{name}", reader, "one of them", nil, nil, frontendStatus{}, (*Server).frontend},
+		{"GET", "/api/v1/pools", reader, "the pools with their backends, as in the status", nil, nil, poolList{}, (*Server).pools},
+		{"GET", "/api/v1/pools/{pool}", reader, "one of them", nil, nil, poolStatus{}, (*Server).pool},
+		{"GET", "/api/v1/pools/{pool}/backends/{address:*}", reader, "one backend", nil, nil, backendStatus{}, (*Server).backend},
+		{"GET", "/api/v1/shards", reader, "the shards, as in the status", nil, nil, shardList{}, (*Server).shards},
+		{"GET", "/api/v1/certificates", reader, "the certificates in use and when they expire, as in the status", nil, nil, certificateList{}, (*Server).certificates},
+		{"GET", "/api/v1/history", reader, "the last quarter of an hour, for charts", nil, nil, history{}, (*Server).showHistory},
+		{"GET", "/api/v1/stream", reader, "server-sent events: sample each second, change when states of backends do", streamQuery{}, nil, streamed{}, (*Server).stream},
+		{"GET", "/api/v1/health", reader, "the health checks with their last results", nil, nil, checksList{}, (*Server).checks},
 		{"GET", "/api/v1/events", reader, "changes of backends' states, the newest first", nil, nil, eventList{}, (*Server).events},
 	}
 }
@@ -196,6 +206,12 @@ func (c *call) decode(v any) error {
 		return problemf(fasthttp.StatusBadRequest, "the body is not the JSON that is wanted: %v", err)
 	}
 	return nil
+}
+
+// param returns a part of the path.
+func (c *call) param(name string) string {
+	v, _ := c.UserValue(name).(string)
+	return v
 }
 
 // from returns the address of the client; the zero Addr on a unix socket.

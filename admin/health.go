@@ -97,15 +97,78 @@ type eventList struct {
 	Events []event `json:"events"`
 }
 
-func (s *Server) events(*call) (any, error) {
-	out := eventList{[]event{}}
-	if s.o.Health != nil {
-		for _, e := range s.o.Health.Events() {
-			state := "down"
-			if e.Up {
-				state = "up"
+func (s *Server) events(*call) (any, error) { return eventList{s.eventsSince(time.Time{})}, nil }
+
+// eventsSince returns the events after t, the newest first.
+func (s *Server) eventsSince(t time.Time) []event {
+	list := []event{}
+	if s.o.Health == nil {
+		return list
+	}
+	for _, e := range s.o.Health.Events() {
+		if !e.Time.After(t) {
+			break
+		}
+		state := "down"
+		if e.Up {
+			state = "up"
+		}
+		list = append(list, event{rounded(e.Time), e.Pool, e.Backend, state, e.Why, e.After.Seconds()})
+	}
+	return list
+}
+
+// newestEvent returns when the last event was.
+func (s *Server) newestEvent() time.Time {
+	if s.o.Health == nil {
+		return time.Time{}
+	}
+	if all := s.o.Health.Events(); len(all) > 0 {
+		return all[0].Time
+	}
+	return time.Time{}
+}
+
+// checksList is the answer of GET /api/v1/health.
+type checksList struct {
+	Checks []checkStatus `json:"checks"`
+}
+
+type checkStatus struct {
+	Pool    string        `json:"pool"`
+	Backend string        `json:"backend"`
+	Kind    string        `json:"kind"`
+	State   string        `json:"state" enum:"up,down,checking"`
+	Since   time.Time     `json:"since"`
+	Why     string        `json:"why,omitempty"`
+	Streak  int           `json:"streak"`
+	Last    []checkResult `json:"last" description:"the last probes, at most 60, the oldest first"`
+}
+
+type checkResult struct {
+	Time   time.Time `json:"time"`
+	Result string    `json:"result" enum:"good,bad,unknown"`
+	Took   float64   `json:"seconds"`
+}
+
+func (s *Server) checks(*call) (any, error) {
+	out := checksList{[]checkStatus{}}
+	if s.o.Health == nil {
+		return out, nil
+	}
+	all := s.o.Health.Status()
+	for _, p := range s.o.Director.Snapshot().Pools {
+		for _, m := range p.Members {
+			key := health.Key{Pool: m.Pool, Address: m.Address}
+			h, ok := all[key]
+			if !ok {
+				continue
 			}
-			out.Events = append(out.Events, event{rounded(e.Time), e.Pool, e.Backend, state, e.Why, e.After.Seconds()})
+			c := checkStatus{m.Pool, m.Name, h.Kind, h.State, rounded(h.Since), h.Why, h.Streak, []checkResult{}}
+			for _, r := range s.o.Health.Recent(key) {
+				c.Last = append(c.Last, checkResult{rounded(r.Time), r.Result, r.Took.Seconds()})
+			}
+			out.Checks = append(out.Checks, c)
 		}
 	}
 	return out, nil

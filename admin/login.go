@@ -56,7 +56,7 @@ func (l *login) over(now time.Time) bool {
 	return now.Sub(l.used) > loginIdle || now.Sub(l.begun) > loginLife
 }
 
-// who returns whose cookie it is.
+// who returns whose cookie it is, and notes that the login is in use.
 func (l *logins) who(cookie string, now time.Time) (identity, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -66,6 +66,14 @@ func (l *logins) who(cookie string, now time.Time) (identity, bool) {
 	}
 	o.used = now
 	return o.who, true
+}
+
+// isAlive reports whether a login goes on, without using it.
+func (l *logins) isAlive(cookie string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o := l.alive[sha256.Sum256([]byte(cookie))]
+	return o != nil && !o.over(now)
 }
 
 func (l *logins) end(cookie string) {

@@ -49,7 +49,8 @@ func (cs *clients) closeAll() {
 func (s *Server) Stop(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.grace)
 	defer cancel()
-	_ = s.listener.Close() // which Shutdown leaves open where Serve has not come as far as to tell of it
+	s.stopping.Do(func() { close(s.quit) }) // streams end
+	_ = s.listener.Close()                  // which Shutdown leaves open where Serve has not come as far as to tell of it
 	_ = s.server.ShutdownWithContext(ctx)
 	if ctx.Err() != nil {
 		s.clients.closeAll()

@@ -68,6 +68,9 @@ const (
 	bad
 )
 
+// verdictNames are what statuses call verdicts.
+var verdictNames = [...]string{unknown: "unknown", good: "good", bad: "bad"}
+
 // outcome is what a probe has found.
 type outcome struct {
 	verdict

@@ -89,6 +89,7 @@ type backend struct {
 	subject *subject // nil for kind pool
 	streak  streak
 	status  Status // but State and Streak
+	recent  recent
 }
 
 // subject is something to probe, on behalf of all backends that ask for the same. Guarded by Prober.mu.
@@ -258,20 +259,18 @@ func (p *Prober) take(t *subject, o outcome, took time.Duration, now time.Time) 
 	for _, b := range t.backends {
 		s := &b.status
 		s.Checked, s.Took, s.Note, s.Weight, s.Expires = now, took, o.note, o.weight, o.expires
-		s.Error = ""
+		s.Error, s.Result = "", verdictNames[o.verdict]
 		if o.verdict != good {
 			s.Error = o.why
 		}
+		b.recent.add(Probe{now, s.Result, took})
 		switch o.verdict {
 		case unknown:
-			s.Result = "unknown"
 			s.Unknown++
 			continue
 		case good:
-			s.Result = "good"
 			s.Good++
 		case bad:
-			s.Result = "bad"
 			s.Bad++
 		}
 		if before := b.streak.state(); b.streak.add(o.verdict == good) {
