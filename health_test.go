@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -148,7 +149,7 @@ fall = 2
 		t.Errorf("b is down: %v", got)
 	}
 	_, events := get(t, "GET", url+"/api/v1/events")
-	if strings.Count(events, `"state": "down"`) != 2 || strings.Count(events, `"state": "up"`) != 1 {
+	if strings.Count(events, `"to": "down"`) != 2 || strings.Count(events, `"to": "up"`) != 1 {
 		t.Errorf("events: %s", events)
 	}
 
@@ -179,4 +180,32 @@ func TestHealthFiles(t *testing.T) {
 	if code, body := get(t, "POST", in.adminURL()+"/api/v1/reload"); code != 422 || !strings.Contains(body, "/nonexistent/ca.pem") {
 		t.Errorf("%d %s", code, body)
 	}
+}
+
+// TestAgentTakesEffect: what an agent says of weight, drain and maintenance is in force, and in the history.
+func TestAgentTakesEffect(t *testing.T) {
+	a, b := lbtest.Named(t, "a"), lbtest.Named(t, "b")
+	var says atomic.Value
+	says.Store("ready 100%")
+	agent := lbtest.Serve(t, func(c *net.TCPConn) { fmt.Fprintln(c, says.Load()) })
+	_, port, _ := net.SplitHostPort(agent)
+	in := startInstance(t, "[admin]\nbind = '127.0.0.1:0'\n[frontends.f]\nbind = ['127.0.0.1:0']\npool = 'p'\n[pools.p]\nbackends = [{address = '"+a+"', weight = 10}]\n"+
+		"health = {kind = 'agent', port = "+port+", interval = '100ms'}\n[pools.q]\nbackends = [{address = '"+b+"'}]\n")
+	url := in.adminURL()
+	for _, tc := range []struct{ says, want string }{
+		{"25%", `"weight": 2,`}, {"drain", `"state": "drain"`}, {"maint", `"agent_order": "maintenance"`}, {"ready 0%", `"state": "disabled"`}, {"150%", `"weight": 15,`},
+	} {
+		says.Store(tc.says)
+		lbtest.Eventually(t, tc.says+" is in force", func() bool {
+			_, status := get(t, "GET", url+"/api/v1/status")
+			return strings.Contains(status, tc.want)
+		})
+	}
+	_, events := get(t, "GET", url+"/api/v1/events")
+	for _, want := range []string{`"what": "agent"`, `"to": "drain"`, `"to": "15"`, `"why": "the agent says 150%"`} {
+		if !strings.Contains(events, want) {
+			t.Errorf("no %s in %s", want, events)
+		}
+	}
+	in.wantLog(`msg="an agent has changed the state of its backend" pool=p`)
 }

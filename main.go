@@ -197,7 +197,7 @@ func start(path string) (*process, error) {
 	release := p.issuer.Hold()
 	defer release()
 	p.director.Drive(p.engine)
-	p.health = health.New(health.Options{Log: p.logs.Log, Changed: p.healthChanged})
+	p.health = health.New(health.Options{Log: p.logs.Log, Changed: p.healthChanged, Advised: p.agentAdvises})
 	if err := p.health.Prepare(cfg); err != nil {
 		p.close()
 		return nil, cli.BadConfig(err)

@@ -74,7 +74,7 @@ func watchEndpoints() []endpoint {
 		{"GET", "/api/v1/history", reader, "the last quarter of an hour, for charts", nil, nil, history{}, (*Server).showHistory},
 		{"GET", "/api/v1/stream", reader, "server-sent events: sample each second, change when states of backends do", streamQuery{}, nil, streamed{}, (*Server).stream},
 		{"GET", "/api/v1/health", reader, "the health checks with their last results", nil, nil, checksList{}, (*Server).checks},
-		{"GET", "/api/v1/events", reader, "changes of backends' states, the newest first", nil, nil, eventList{}, (*Server).events},
+		{"GET", "/api/v1/events", reader, "what has happened to backends, the newest first", nil, nil, eventList{}, (*Server).events},
 	}
 }
 

@@ -83,14 +83,17 @@ func writeHealth(each func(name, kind, help string, write func(b *backendStatus,
 		func(b *backendStatus, name string) { x.gauge(b.Health.Latency, name, b.labels) })
 }
 
-// event is one change of health.
+// event is something that happened to a backend.
 type event struct {
 	Time    time.Time `json:"time"`
 	Pool    string    `json:"pool"`
 	Backend string    `json:"backend"`
-	State   string    `json:"state"` // up or down
-	Why     string    `json:"why"`
-	After   float64   `json:"after_seconds"` // how long the state before had lasted
+	What    string    `json:"what"` // health, order, weight or agent: what has changed, or who has changed it
+	From    string    `json:"from"` // before: a state, or a weight
+	To      string    `json:"to"`
+	Why     string    `json:"why,omitempty"`
+	By      string    `json:"by,omitempty"`            // who asked for it
+	After   float64   `json:"after_seconds,omitempty"` // health: how long the state before had lasted
 }
 
 type eventList struct {
@@ -102,28 +105,18 @@ func (s *Server) events(*call) (any, error) { return eventList{s.eventsSince(tim
 // eventsSince returns the events after t, the newest first.
 func (s *Server) eventsSince(t time.Time) []event {
 	list := []event{}
-	if s.o.Health == nil {
-		return list
-	}
-	for _, e := range s.o.Health.Events() {
+	for _, e := range s.o.Director.Events() {
 		if !e.Time.After(t) {
 			break
 		}
-		state := "down"
-		if e.Up {
-			state = "up"
-		}
-		list = append(list, event{rounded(e.Time), e.Pool, e.Backend, state, e.Why, e.After.Seconds()})
+		list = append(list, event{rounded(e.Time), e.Pool, e.Backend, e.What, e.From, e.To, e.Why, e.By, e.After.Seconds()})
 	}
 	return list
 }
 
 // newestEvent returns when the last event was.
 func (s *Server) newestEvent() time.Time {
-	if s.o.Health == nil {
-		return time.Time{}
-	}
-	if all := s.o.Health.Events(); len(all) > 0 {
+	if all := s.o.Director.Events(); len(all) > 0 {
 		return all[0].Time
 	}
 	return time.Time{}

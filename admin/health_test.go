@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"awe4lb/balancer"
 	"awe4lb/config"
 	"awe4lb/health"
 	"awe4lb/internal/lbtest"
@@ -26,7 +27,11 @@ func TestHealth(t *testing.T) {
 	if _, err := r.d.Apply(cfg); err != nil {
 		t.Fatal(err)
 	}
-	p := health.New(health.Options{Log: slog.New(slog.DiscardHandler), Changed: func(x health.Transition) { r.d.SetHealth(x.Pool, x.Address, x.Up) }})
+	p := health.New(health.Options{Log: slog.New(slog.DiscardHandler), Changed: func(x health.Transition) {
+		if b := r.d.SetHealth(x.Pool, x.Address, x.Up); b != nil && !x.Initial {
+			r.d.Record(balancer.Event{Pool: x.Pool, Backend: b.Name, What: "health", From: x.Before, To: b.State().String(), Why: x.Why})
+		}
+	}})
 	t.Cleanup(p.Close)
 	o := r.s.o
 	o.Health = p
@@ -85,7 +90,7 @@ func TestHealth(t *testing.T) {
 	}
 	found := false
 	for _, e := range events.Events {
-		found = found || e.Backend == refused && e.Pool == "h" && e.State == "down" && strings.Contains(e.Why, "refused") && !e.Time.IsZero()
+		found = found || e.Backend == refused && e.Pool == "h" && e.To == "down" && strings.Contains(e.Why, "refused") && !e.Time.IsZero()
 	}
 	if !found {
 		t.Errorf("events: %s", body)

@@ -313,7 +313,7 @@ func writeBackends(x *exposition, st *status) {
 		func(b *backendStatus, name string) {
 			x.gauge(oneIf(b.State == "draining"), name, b.labels)
 		})
-	each("awe4lb_backend_weight", "gauge", "Configured weight.",
+	each("awe4lb_backend_weight", "gauge", "Weight in force.",
 		func(b *backendStatus, name string) {
 			x.gauge(float64(b.Weight), name, b.labels)
 		})

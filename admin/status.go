@@ -132,8 +132,12 @@ type poolStatus struct {
 type backendStatus struct {
 	Pool           string            `json:"pool"`
 	Address        string            `json:"address"`
-	State          string            `json:"state"` // up, down (by health), drain, maintenance, disabled (weight 0) or draining (no longer configured)
-	Weight         int               `json:"weight"`
+	State          string            `json:"state"`                    // up, down (by health), drain, maintenance, disabled (weight 0) or draining (no longer configured)
+	Weight         int               `json:"weight"`                   // in force
+	Configured     int               `json:"configured_weight"`        // what weight is unless it was changed at run time
+	Ordered        *int              `json:"ordered_weight,omitempty"` // what somebody ordered
+	Order          string            `json:"order,omitempty"`          // drain or maintenance: what somebody ordered
+	AgentOrder     string            `json:"agent_order,omitempty"`    // the same, by the backend's agent
 	Priority       int               `json:"priority"`
 	MaxConnections int               `json:"max_connections"`
 	Open           int64             `json:"open"` // sessions, those still connecting included
@@ -216,7 +220,8 @@ func (s *Server) collect() *status {
 			b := backendOf(m.Backend, st.Backends[m.Backend])
 			b.State = stateOf(m)
 			b.Health = healthOf(checked, m.Backend)
-			b.Weight, b.Priority, b.MaxConnections = m.Config.Weight, m.Config.Priority, m.Config.MaxConnections
+			b.Weight, b.Configured, b.Priority, b.MaxConnections = m.Weight(), m.Config.Weight, m.Config.Priority, m.Config.MaxConnections
+			b.setOrders(m.Backend)
 			b.Zone = m.Config.Zone
 			if p.Times() {
 				latency := m.Latency().Seconds()
@@ -258,10 +263,23 @@ func (s *Server) collect() *status {
 
 // stateOf names the state of a configured backend.
 func stateOf(m *balancer.Member) string {
-	if m.Config.Weight == 0 {
+	if m.Weight() == 0 {
 		return "disabled"
 	}
 	return m.State().String()
+}
+
+// setOrders notes what was ordered of a backend at run time.
+func (b *backendStatus) setOrders(of *balancer.Backend) {
+	if w := of.OrderedWeight(); w >= 0 {
+		b.Ordered = &w
+	}
+	if o := of.Ordered(); o != balancer.Admit {
+		b.Order = o.String()
+	}
+	if o := of.AgentOrder(); o != balancer.Admit {
+		b.AgentOrder = o.String()
+	}
 }
 
 // The counters of what nobody has used yet.

@@ -15,13 +15,15 @@ type Backend struct {
 	live    *poolLive
 
 	// Shared: atomics that every pick reads and that seldom change.
-	condition atomic.Uint32        // see state.go
-	failures  atomic.Int32         // in a row, of connecting: see outlier.go
-	cuts      atomic.Int32         // in a row: reset before it said anything
-	ejections atomic.Int32         // since it was last well
-	ramp      atomic.Int64         // clock at which slow start began; 0: it is over
-	seat      atomic.Pointer[seat] // in the picker that wants to hear of Release; nil: none does
-	bandwidth bandwidth            // of leastbandwidth
+	condition   atomic.Uint32        // see state.go
+	failures    atomic.Int32         // in a row, of connecting: see outlier.go
+	cuts        atomic.Int32         // in a row: reset before it said anything
+	ejections   atomic.Int32         // since it was last well
+	weightOrder atomic.Int32         // what was ordered, plus 1; 0: nothing was
+	percent     atomic.Int32         // of its weight, as its agent wants, plus 1; 0: it did not say
+	ramp        atomic.Int64         // clock at which slow start began; 0: it is over
+	seat        atomic.Pointer[seat] // in the picker that wants to hear of Release; nil: none does
+	bandwidth   bandwidth            // of leastbandwidth
 
 	// Shared: atomics. On a cache line of their own: every shard writes here.
 	_      [64]byte
@@ -58,7 +60,8 @@ type Member struct {
 	*Backend
 	Config *config.Backend
 
-	weight, limit int64
+	weight int64 // that pickers go by: see Pool.arrange
+	limit  int64
 }
 
 // wish is what a session asks of a picker.

@@ -31,7 +31,7 @@ func pool(policy string, backends ...string) *config.Pool {
 
 func built(cfg *config.Pool) *Pool {
 	p := buildPool(cfg, "", identities{})
-	p.sit()
+	p.sit(*p.tiers.Load())
 	return p
 }
 
@@ -369,6 +369,8 @@ func (p *plane) Prepare(next *Snapshot) (Plan, error) {
 	p.calls = append(p.calls, fmt.Sprint("prepare ", next.Version))
 	return p, p.err
 }
+
+func (p *plane) BackendChanged(*Backend) {}
 
 func (p *plane) Commit() []Change {
 	p.calls = append(p.calls, "commit")

@@ -7,6 +7,7 @@ type identities struct {
 	frontends map[string]*FrontendLive
 	pools     map[string]*poolLive
 	backends  map[backendKey]*Backend
+	orders    map[backendKey]orders // never changed
 }
 
 type backendKey struct {
@@ -46,7 +47,7 @@ func build(cfg *config.Config, version uint64, known identities) *Snapshot {
 
 // buildPool makes a pool; zone is our own.
 func buildPool(c *config.Pool, zone string, known identities) *Pool {
-	p := &Pool{Config: c, live: known.pools[c.Name], threshold: c.PanicThreshold, keyed: keyedBy(c)}
+	p := &Pool{Config: c, live: known.pools[c.Name], zone: zone, threshold: c.PanicThreshold, keyed: keyedBy(c)}
 	members := make([]*Backend, len(c.Backends))
 	for i, bc := range c.Backends {
 		members[i] = known.backends[backendKey{c.Name, bc.Address}]
@@ -62,17 +63,18 @@ func buildPool(c *config.Pool, zone string, known identities) *Pool {
 		if b == nil {
 			b = &Backend{Pool: c.Name, Address: bc.Address, Name: bc.Address.String(), live: p.live}
 			b.begin(c)
+			known.orders[backendKey{c.Name, bc.Address}].apply(b)
 		}
-		p.Members = append(p.Members, &Member{Backend: b, Config: bc,
-			weight: int64(bc.Weight), limit: int64(bc.MaxConnections)})
+		p.Members = append(p.Members, &Member{Backend: b, Config: bc, limit: int64(bc.MaxConnections)})
 	}
-	p.tiers = newTiers(c, zone, p.Members, p.live)
+	tiers := newTiers(c, zone, p.weighed(), p.live)
+	p.tiers.Store(&tiers)
 	return p
 }
 
 // identitiesOf collects the identities a snapshot uses.
 func identitiesOf(s *Snapshot) identities {
-	ids := identities{map[string]*FrontendLive{}, map[string]*poolLive{}, map[backendKey]*Backend{}}
+	ids := identities{map[string]*FrontendLive{}, map[string]*poolLive{}, map[backendKey]*Backend{}, nil}
 	for _, f := range s.Frontends {
 		ids.frontends[f.Config.Name] = f.Live
 	}

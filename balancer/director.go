@@ -12,6 +12,9 @@ type Plane interface {
 	// Prepare gets ready for next without changing what happens now: it opens what is new, listeners above all. When it
 	// fails nothing is left behind.
 	Prepare(next *Snapshot) (Plan, error)
+
+	// BackendChanged acts on a change of b, which has happened: of its state, or whether it is configured. It must not block.
+	BackendChanged(b *Backend)
 }
 
 // Plan is a prepared change of a Plane.
@@ -30,11 +33,18 @@ type Director struct {
 	plane     Plane
 	retired   []*Backend           // no longer configured, may still have sessions
 	frontends map[string]*Frontend // all there ever were, as last configured
+	orders    map[backendKey]orders
+
+	history history
+
+	// Guarded by staleMu: the pools whose pickers are about to be made anew.
+	staleMu sync.Mutex
+	stale   map[string]bool
 }
 
 // NewDirector returns a director with an empty snapshot and no plane.
 func NewDirector() *Director {
-	d := &Director{frontends: map[string]*Frontend{}}
+	d := &Director{frontends: map[string]*Frontend{}, orders: map[backendKey]orders{}, stale: map[string]bool{}}
 	d.current.Store(build(new(config.Config), 0, identities{}))
 	return d
 }
@@ -56,6 +66,7 @@ func (d *Director) Apply(cfg *config.Config) (*Report, error) {
 	defer d.mu.Unlock()
 	old := d.current.Load()
 	known := identitiesOf(old)
+	known.orders = d.orders
 	for _, b := range d.retired {
 		// A backend that comes back while its old sessions still run is the same backend.
 		if key := (backendKey{b.Pool, b.Address}); known.backends[key] == nil && b.Active() > 0 {
@@ -74,6 +85,7 @@ func (d *Director) Apply(cfg *config.Config) (*Report, error) {
 	next.sit()
 	d.current.Store(next)
 	next.forgetHealth()
+	next.forgetAdvice()
 	report := &Report{Version: next.Version, Changes: compare(old, next), NeedRestart: needRestart(old, next)}
 	report.Changes = append(report.Changes, plan.Commit()...)
 	d.retire(old, next)
@@ -81,19 +93,31 @@ func (d *Director) Apply(cfg *config.Config) (*Report, error) {
 	return report, nil
 }
 
-// retire remembers the backends that next no longer has and forgets those that have no session left.
+// retire remembers the backends that next no longer has and forgets those that have no session left. The plane hears of those
+// that went and those that came back.
 func (d *Director) retire(old, next *Snapshot) {
 	kept := identitiesOf(next).backends
-	all := d.retired
-	for _, p := range old.Pools {
-		for _, m := range p.Members {
-			all = append(all, m.Backend)
+	was := d.retired
+	d.retired = nil
+	for _, b := range was {
+		switch {
+		case kept[backendKey{b.Pool, b.Address}] == b:
+			d.tell(b) // it is back
+		case b.Active() > 0:
+			d.retired = append(d.retired, b)
 		}
 	}
-	d.retired = nil
-	for _, b := range all {
-		if kept[backendKey{b.Pool, b.Address}] != b && b.Active() > 0 {
-			d.retired = append(d.retired, b)
+	if old == next {
+		return
+	}
+	for _, p := range old.Pools {
+		for _, m := range p.Members {
+			if b := m.Backend; kept[backendKey{b.Pool, b.Address}] != b {
+				if b.Active() > 0 {
+					d.retired = append(d.retired, b)
+				}
+				d.tell(b)
+			}
 		}
 	}
 }

@@ -46,7 +46,7 @@ func (s *Snapshot) forgetHealth() {
 func (p *Pool) AllDown() bool {
 	some := false
 	for _, m := range p.Members {
-		if m.weight == 0 {
+		if m.Weight() == 0 {
 			continue
 		}
 		if m.State() == Up {

@@ -52,4 +52,5 @@ func TestHealthOutlivesSnapshots(t *testing.T) {
 type nowhere struct{}
 
 func (nowhere) Prepare(*Snapshot) (Plan, error) { return nowhere{}, nil }
+func (nowhere) BackendChanged(*Backend)         {}
 func (nowhere) Commit() []Change                { return nil }

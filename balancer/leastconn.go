@@ -171,15 +171,15 @@ func (s *seat) released(active int64) {
 // sit makes backends tell the pickers of s when a session ends, where those want to hear of it.
 func (s *Snapshot) sit() {
 	for _, p := range s.Pools {
-		p.sit()
+		p.sit(*p.tiers.Load())
 	}
 }
 
-func (p *Pool) sit() {
+func (p *Pool) sit(tiers []*tier) {
 	for _, m := range p.Members {
 		m.seat.Store(nil)
 	}
-	for _, t := range p.tiers {
+	for _, t := range tiers {
 		if l, ok := t.picker.(*leastConn); ok {
 			for i, m := range l.members {
 				m.seat.Store(&l.seats[i])

@@ -69,7 +69,7 @@ func (p *Pool) note(b *Backend, row *atomic.Int32) time.Duration {
 func (p *Pool) mayEject(percent int) bool {
 	ejected, all := 1, 0
 	for _, m := range p.Members {
-		if m.weight == 0 {
+		if m.Weight() == 0 {
 			continue
 		}
 		all++

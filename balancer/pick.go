@@ -137,8 +137,9 @@ func (t *tier) take(w wish) *Backend {
 func (p *Pool) Pick(key uint64, tried []*Backend) *Backend {
 	w := wish{key: key, tried: tried}
 	states := p.live.states.Load()
+	tiers := *p.tiers.Load()
 	poor := false
-	for _, t := range p.tiers {
+	for _, t := range tiers {
 		if t.up(states) < p.threshold {
 			poor = true
 		} else if b := t.take(w); b != nil {
@@ -149,15 +150,15 @@ func (p *Pool) Pick(key uint64, tried []*Backend) *Backend {
 		return nil
 	}
 	w.down = true
-	return p.panicPick(w, states)
+	return p.panicPick(tiers, w, states)
 }
 
 // panicPick picks from the tiers that Pick passed over, of which most is up first. Tiers are few.
-func (p *Pool) panicPick(w wish, states uint64) *Backend {
+func (p *Pool) panicPick(tiers []*tier, w wish, states uint64) *Backend {
 	last := p.threshold
 	for {
 		most := -1
-		for _, t := range p.tiers {
+		for _, t := range tiers {
 			if up := t.up(states); up < last && up > most {
 				most = up
 			}
@@ -165,7 +166,7 @@ func (p *Pool) panicPick(w wish, states uint64) *Backend {
 		if most < 0 {
 			return nil
 		}
-		for _, t := range p.tiers {
+		for _, t := range tiers {
 			if t.up(states) != most {
 				continue
 			}

@@ -136,7 +136,7 @@ func TestMaglevIsFair(t *testing.T) {
 			spec = append(spec, tc.spec[i%len(tc.spec)])
 		}
 		p := built(pool("maglev", spec...))
-		g := p.tiers[0].picker.(*maglev)
+		g := (*p.tiers.Load())[0].picker.(*maglev)
 		sum := int64(0)
 		for _, m := range g.members {
 			sum += m.weight
@@ -191,7 +191,7 @@ func TestTwoChoicesEvenOut(t *testing.T) {
 		}
 		most := 0.0
 		for _, m := range p.Members {
-			most = max(most, float64(m.Active())/float64(m.weight))
+			most = max(most, float64(m.Active())/float64(m.Weight()))
 		}
 		return most / (20_000 / 199.0)
 	}
@@ -232,7 +232,7 @@ func TestLeastConnAgainstModel(t *testing.T) {
 				loads := map[*Backend]float64{}
 				for _, m := range p.Members {
 					if m.usable(wish{tried: tried}) {
-						loads[m.Backend] = float64(m.Active()+1) / float64(m.weight)
+						loads[m.Backend] = float64(m.Active()+1) / float64(m.Weight())
 						least = min(least, loads[m.Backend])
 					}
 				}

@@ -56,12 +56,12 @@ func startSlow(old, next *Snapshot) {
 		if was == nil || p.Config.SlowStart == 0 {
 			continue
 		}
-		weight := map[*Backend]int64{}
+		weight := map[*Backend]int{}
 		for _, m := range was.Members {
-			weight[m.Backend] = m.weight
+			weight[m.Backend] = m.Weight()
 		}
 		for _, m := range p.Members {
-			if m.weight > 0 && weight[m.Backend] == 0 {
+			if m.Weight() > 0 && weight[m.Backend] == 0 {
 				m.startSlow()
 			}
 		}

@@ -66,7 +66,7 @@ func (f *FrontendLive) Acquire(limit int) bool {
 // Release gives back what Acquire counted. Safe from any goroutine.
 func (f *FrontendLive) Release() { f.active.Add(-1) }
 
-// Pool is a pool in a snapshot.
+// Pool is a pool in a snapshot. Its pickers may be exchanged: see weight.go.
 type Pool struct {
 	Config  *config.Pool
 	Members []*Member // in the order of the configuration
@@ -74,9 +74,12 @@ type Pool struct {
 	Attached any // see Frontend.Attached
 
 	live      *poolLive
-	tiers     []*tier // in the order in which they are asked
-	threshold int     // percent; see Pick
+	zone      string // our own
+	threshold int    // percent; see Pick
 	keyed     keyed
+
+	// Written by the Director, read by every pick: the tiers in the order in which they are asked.
+	tiers atomic.Pointer[[]*tier]
 }
 
 // poolLive is what of a pool outlives snapshots, so that a reload does not send the next connection to the first

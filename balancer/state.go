@@ -7,8 +7,8 @@ package balancer
 //	      SetState(Up)                 ▲      ──────────▶ Maintenance
 //	                                   └── Readmit ──────┘
 //
-// Up and Down are what checks find, Ejected what sessions met (outlier.go), Drain and Maintenance what somebody ordered. An order hides what checks find and does
-// not stop them: Readmit brings back what they said last.
+// Up and Down are what checks find, Ejected what sessions met (outlier.go), Drain and Maintenance what somebody ordered, or
+// the backend's agent did (weight.go). An order hides what checks find and does not stop them: Readmit brings back what they said last.
 type State uint8
 
 const (
@@ -29,14 +29,16 @@ const (
 	isDraining
 	isInMaintenance
 	isEjected
+	agentDrains
+	agentMaintains
 	ordered = isDraining | isInMaintenance
 )
 
 func stateOf(condition uint32) State {
 	switch {
-	case condition&isInMaintenance != 0:
+	case condition&(isInMaintenance|agentMaintains) != 0:
 		return Maintenance
-	case condition&isDraining != 0:
+	case condition&(isDraining|agentDrains) != 0:
 		return Drain
 	case condition&isDown != 0:
 		return Down

@@ -135,7 +135,7 @@ func (fl *flows) tryOpen(l *datagramListener, key *flowKey, hash uint32, to *bal
 	}
 	f := fl.table.alloc()
 	f.key, f.hash, f.front, f.flags = *key, hash, front.number, flags
-	f.started, f.last, f.source = begun, uint32(fl.now), noSource
+	f.started, f.last, f.source = fl.sh.stamp(begun), uint32(fl.now), noSource
 	if reason := fl.choose(f, to, nil); reason != kept {
 		flags = f.flags
 		fl.table.release(f)

@@ -2,10 +2,11 @@ package engine
 
 import "awe4lb/balancer"
 
-// HealthChanged has the shards act on a change of b's state, after the director knows of it: flows on backends of b's pool
-// that are down go as their frontend's on_backend_gone says, and with cut the sessions on b are reset. Sessions that are
-// still connecting are left alone: they find out by themselves. Never blocks; safe from any goroutine.
-func (e *Engine) HealthChanged(b *balancer.Backend, cut bool) {
+// BackendChanged has the shards act on a change of b: flows leave those of its pool that are gone now, and the sessions of one that is down
+// as the pool says. Those that are still connecting are left alone: they find out by themselves. It implements balancer.Plane. Never blocks; safe from any goroutine.
+func (e *Engine) BackendChanged(b *balancer.Backend) {
+	p := e.director.Snapshot().Pool(b.Pool)
+	cut := b.State() == balancer.Down && p != nil && p.Config.OnDown == "cut"
 	for _, sh := range e.shards {
 		sh.loop.Post(func() {
 			if cut {

@@ -17,14 +17,14 @@ func withHealth(c *config.Config) {
 }
 
 // health says of the n-th backend whether it is up.
-func (r *rig) health(n int, up, cut bool) {
+func (r *rig) health(n int, up bool) {
 	r.t.Helper()
 	m := r.d.Snapshot().Pools[0].Members[n]
 	b := r.d.SetHealth(m.Pool, m.Address, up)
 	if b == nil {
 		r.t.Fatal("no such backend")
 	}
-	r.e.HealthChanged(b, cut)
+	r.e.BackendChanged(b)
 	for _, sh := range r.e.shards {
 		sh.loop.Call(func() {}) // the post before it was done
 	}
@@ -33,7 +33,12 @@ func (r *rig) health(n int, up, cut bool) {
 // TestBackendDown: sessions of a backend that goes down are reset or go on, as is wanted, and those of others are left alone.
 func TestBackendDown(t *testing.T) {
 	for _, cut := range []bool{false, true} {
-		r := newRig(t, []string{lbtest.Echo(t), lbtest.Echo(t)}, withHealth)
+		r := newRig(t, []string{lbtest.Echo(t), lbtest.Echo(t)}, func(c *config.Config) {
+			withHealth(c)
+			if cut {
+				c.Pools[0].OnDown = "cut"
+			}
+		})
 		var clients []io.ReadWriter
 		for range 8 {
 			c := r.dial()
@@ -41,7 +46,7 @@ func TestBackendDown(t *testing.T) {
 			hear(t, c, "a")
 			clients = append(clients, c)
 		}
-		r.health(0, false, cut)
+		r.health(0, false)
 		if cut {
 			r.wantEnds(BackendDown, BackendDown, BackendDown, BackendDown)
 		}
@@ -76,7 +81,7 @@ func TestFlowsLeaveWhoIsDown(t *testing.T) {
 		if first == "b" {
 			other, n = "a", 1
 		}
-		r.health(n, false, false)
+		r.health(n, false)
 		if gone == "cut" {
 			r.wantEnds(BackendRemoved)
 		}
@@ -84,13 +89,13 @@ func TestFlowsLeaveWhoIsDown(t *testing.T) {
 		if got := c.ask("?"); got != want {
 			t.Errorf("%s: the flow of %s went to %s; want %s", gone, first, got, want)
 		}
-		r.health(1-n, false, false) // now all are
+		r.health(1-n, false) // now all are
 		for range 3 {
 			if got := c.ask("?"); got != want {
 				t.Errorf("%s: all are down, and the flow went to %s; want %s", gone, got, want)
 			}
 		}
-		r.health(n, true, false)
+		r.health(n, true)
 		if got := c.ask("?"); gone != "keep" && got != first {
 			t.Errorf("%s: %s is up again, and the flow went to %s", gone, first, got)
 		}

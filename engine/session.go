@@ -92,7 +92,7 @@ func newSession(sh *shard) *session {
 func (s *session) begin(fd int, l *listener, f *balancer.Frontend, address netip.AddrPort, now int64) {
 	local, fstats := l.address.IsUnix(), l.fstats
 	s.f, s.front, s.live, s.fstats = f, f.Config, f.Live, fstats
-	s.address, s.started = address, now
+	s.address, s.started = address, s.sh.stamp(now)
 	s.state, s.first, s.fault = connecting, none, none
 	s.attempts, s.tried = 0, s.tried[:0]
 	s.connectedIn, s.dies, s.askedAt = 0, 0, 0

@@ -26,6 +26,8 @@ type shard struct {
 	starved     int           // sessions that wait for a descriptor for their backend
 	sessions    session       // head of the list of open sessions
 	open        int           // its length
+	walks       *walk         // head of the list of those under way
+	stamped     int64         // when the last session or flow began
 	free        *session      // recycled sessions
 	freeLen     int
 	preludes    *prelude // recycled
@@ -89,6 +91,9 @@ func (sh *shard) session() *session {
 
 // recycle takes an ended session off the list and keeps it for the next client.
 func (sh *shard) recycle(s *session) {
+	if sh.walks != nil {
+		sh.passOver(s)
+	}
 	s.prev.next, s.next.prev = s.next, s.prev
 	s.prev, s.next = nil, nil
 	sh.open--

@@ -12,9 +12,10 @@ import (
 // Kind agent: a program beside the backend says in one line of words how it is, as haproxy's agent-check has it. The words
 // are separated by spaces, tabs or commas; what comes after # is for people.
 //
-//	up ready                          it may be picked
-//	down stopped fail drain maint     it may not; live sessions stay with it
-//	75%                               its share of new sessions; 0% is none
+//	up ready                good
+//	down stopped fail       bad
+//	drain maint             no new sessions, until it says ready; good, as it says nothing else
+//	75%                     of its weight, until it says another percentage; 0% is no new sessions
 //	maxconn:30                        is read over
 
 // maxLine bounds what an agent says.
@@ -33,17 +34,26 @@ func (c *check) askAgent(conn net.Conn) outcome {
 	return judgeAgent(line)
 }
 
-// judgeAgent judges the line an agent says. Where words contradict each other the worst counts, but for ready and up, which
-// end maint and drain in haproxy and so mean nothing beside them.
+// judgeAgent judges the line an agent says. Where words contradict each other the worst counts.
 func judgeAgent(line string) outcome {
 	line, _, _ = strings.Cut(line, "\n")
 	words, description, _ := strings.Cut(line, "#")
-	weight, up, down := -1, false, ""
+	weight, up, down, order := -1, false, "", ""
 	for _, word := range strings.FieldsFunc(words, func(r rune) bool { return strings.ContainsRune(" \t\r,", r) }) {
 		switch lower := strings.ToLower(word); lower {
-		case "up", "ready":
+		case "up":
 			up = true
-		case "down", "stopped", "fail", "drain", "maint":
+		case "ready":
+			if order == "" {
+				order = lower
+			}
+		case "drain":
+			if order != "maint" {
+				order = lower
+			}
+		case "maint":
+			order = lower
+		case "down", "stopped", "fail":
 			if down == "" {
 				down = lower
 			}
@@ -63,15 +73,13 @@ func judgeAgent(line string) outcome {
 	switch {
 	case down != "":
 		o = isBad("the agent says %s", down)
-	case weight == 0:
-		o = isBad("the agent says 0%%")
-	case !up && weight < 0:
+	case !up && weight < 0 && order == "":
 		return isBad("answer: got %s; want a word such as up", shown(line))
 	}
 	if description = strings.TrimSpace(description); description != "" {
 		o.note = shown(description)
 		o.why = fmt.Sprintf("%s: %s", o.why, o.note)
 	}
-	o.weight = weight
+	o.weight, o.order = weight, order
 	return o
 }

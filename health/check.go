@@ -77,6 +77,7 @@ type outcome struct {
 	why     string // in words
 	note    string // what else the backend said
 	weight  int    // percent, -1: nothing was said
+	order   string // of an agent: ready, drain or maint; "": nothing was said
 	expires time.Time
 }
 

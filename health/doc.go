@@ -4,7 +4,6 @@
 //	schedule.go    when: spread at the start, jittered, a bounded number at once
 //	streak.go      how many results in a row make a change
 //	follow.go      kind pool: the health of another pool
-//	history.go     what changed lately
 //	check.go       one probe: from where, to where, how long, and what a result is
 //	material.go    certificates and authorities for checks that speak TLS
 //

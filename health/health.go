@@ -16,6 +16,15 @@ type Options struct {
 	// Changed is told of every change of state, and once the initial state of every backend. Calls are in order and one at a
 	// time; it must neither block nor call the Prober.
 	Changed func(Transition)
+
+	// Advised, if set, is told of what agents want, whenever one wants something else than before. The same holds for it.
+	Advised func(Key, Advice)
+}
+
+// Advice is what an agent has said last of each kind of thing.
+type Advice struct {
+	Percent int    // of the weight; -1: nothing yet
+	Order   string // ready, drain or maint; "": nothing yet
 }
 
 // Key is one backend of one pool.
@@ -52,7 +61,8 @@ type Status struct {
 	Result  string        // good, bad or unknown: nothing can be said, see Error
 	Error   string        // what was wrong; "" after a good one
 	Note    string        // what else the backend said
-	Weight  int           // percent, as an agent says; -1: it did not
+	Weight  int           // percent, as an agent has said last; -1: it did not
+	Order   string        // the same: ready, drain or maint
 	Expires time.Time     // the certificate of the backend; zero: none was seen
 
 	Good, Bad, Unknown uint64 // probes
@@ -78,7 +88,6 @@ type Prober struct {
 	lanes     [numLanes]lane
 	followers []*follower
 	dark      map[string]bool // pools of which it was told that no backend is up
-	history   history
 }
 
 // backend is a backend of a pool that has a health check. Guarded by Prober.mu.
@@ -202,6 +211,9 @@ func (p *Prober) enlist(key Key, pool *config.Pool, b *backend, now time.Time) *
 	if h.Kind == "pool" {
 		b.subject = nil
 	}
+	if h.Kind != b.health.Kind {
+		b.status.Weight, b.status.Order = -1, ""
+	}
 	if h.Kind != b.health.Kind || h.Rise != b.health.Rise || h.Fall != b.health.Fall {
 		b.restart(h)
 	}
@@ -231,7 +243,6 @@ func (p *Prober) transition(b *backend, before, why string, now time.Time) {
 	up, after := b.streak.up, now.Sub(b.status.Since)
 	b.status.Since, b.status.Why = now, why
 	b.status.Changes++
-	p.history.add(Event{Time: now, Pool: b.key.Pool, Backend: b.key.Address.String(), Up: up, Why: why, After: after})
 	x := Transition{Key: b.key, Up: up, Why: why, Before: before, After: after}
 	switch dark := p.dark[b.key.Pool]; {
 	case up && dark:
@@ -258,7 +269,8 @@ func (p *Prober) isDark(pool string) bool {
 func (p *Prober) take(t *subject, o outcome, took time.Duration, now time.Time) {
 	for _, b := range t.backends {
 		s := &b.status
-		s.Checked, s.Took, s.Note, s.Weight, s.Expires = now, took, o.note, o.weight, o.expires
+		s.Checked, s.Took, s.Note, s.Expires = now, took, o.note, o.expires
+		p.advise(b, o)
 		s.Error, s.Result = "", verdictNames[o.verdict]
 		if o.verdict != good {
 			s.Error = o.why
@@ -279,6 +291,24 @@ func (p *Prober) take(t *subject, o outcome, took time.Duration, now time.Time) 
 	}
 	p.evaluate(now)
 	p.warnExpiry(t, o.expires, now)
+}
+
+// advise tells what b's agent wants, when that is something else than before.
+func (p *Prober) advise(b *backend, o outcome) {
+	a := Advice{b.status.Weight, b.status.Order}
+	if o.weight >= 0 {
+		a.Percent = o.weight
+	}
+	if o.order != "" {
+		a.Order = o.order
+	}
+	if a == (Advice{b.status.Weight, b.status.Order}) {
+		return
+	}
+	b.status.Weight, b.status.Order = a.Percent, a.Order
+	if p.o.Advised != nil {
+		p.o.Advised(b.key, a)
+	}
 }
 
 // warnExpiry says, once a day, that a backend's certificate expires soon.
@@ -305,13 +335,6 @@ func (p *Prober) Status() map[Key]Status {
 		all[key] = s
 	}
 	return all
-}
-
-// Events returns the last changes, the newest first; a thousand at the most.
-func (p *Prober) Events() []Event {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.history.newest()
 }
 
 // Close ends all probes and waits for them. Changed is not called any more once it has returned.

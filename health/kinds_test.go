@@ -474,33 +474,36 @@ func TestAgent(t *testing.T) {
 		verdict verdict
 		weight  int
 		said    string
+		order   string
 	}{
-		"up\n":                      {good, -1, `says "up"`},
-		"UP":                        {good, -1, ""},
-		"ready\r\n":                 {good, -1, ""},
-		"up,75%\n":                  {good, 75, ""},
-		"75%":                       {good, 75, ""},
-		"200% maxconn:30 up\n":      {good, 200, ""},
-		"0%\n":                      {bad, 0, "0%"},
-		"up 0%\n":                   {bad, 0, "0%"},
-		"drain\n":                   {bad, -1, "drain"},
-		"maint":                     {bad, -1, "maint"},
-		"down # disk full\nup\n":    {bad, -1, `down: "disk full"`},
-		"stopped#x":                 {bad, -1, "stopped"},
-		"fail\tup\n":                {bad, -1, "fail"},
-		"up # it's \x1b[31m fine\n": {good, -1, `\x1b`},
-		"\n":                        {bad, -1, "want a word"},
-		"# nothing\n":               {bad, -1, "want a word"},
-		"maybe\n":                   {bad, -1, `got "maybe"`},
-		"-5%\n":                     {bad, -1, "percentage"},
-		"99999999999%\n":            {bad, -1, "percentage"},
-		"up up up ready,ready\n":    {good, -1, ""},
-		"maxconn:3\n":               {bad, -1, "want a word"},
+		"up\n":                      {good, -1, `says "up"`, ""},
+		"UP":                        {good, -1, "", ""},
+		"ready\r\n":                 {good, -1, "", "ready"},
+		"up,75%\n":                  {good, 75, "", ""},
+		"75%":                       {good, 75, "", ""},
+		"200% maxconn:30 up\n":      {good, 200, "", ""},
+		"0%\n":                      {good, 0, "0%", ""},
+		"up 0%\n":                   {good, 0, "0%", ""},
+		"drain\n":                   {good, -1, "drain", "drain"},
+		"maint":                     {good, -1, "maint", "maint"},
+		"down # disk full\nup\n":    {bad, -1, `down: "disk full"`, ""},
+		"stopped#x":                 {bad, -1, "stopped", ""},
+		"fail\tup\n":                {bad, -1, "fail", ""},
+		"up # it's \x1b[31m fine\n": {good, -1, `\x1b`, ""},
+		"\n":                        {bad, -1, "want a word", ""},
+		"# nothing\n":               {bad, -1, "want a word", ""},
+		"maybe\n":                   {bad, -1, `got "maybe"`, ""},
+		"-5%\n":                     {bad, -1, "percentage", ""},
+		"99999999999%\n":            {bad, -1, "percentage", ""},
+		"drain, maint ready 20% up": {good, 20, "drain", "maint"},
+		"ready drain down":          {bad, -1, "down", "drain"},
+		"up up up ready,ready\n":    {good, -1, "", "ready"},
+		"maxconn:3\n":               {bad, -1, "want a word", ""},
 	} {
 		o := judgeAgent(line)
 		expectOutcome(t, line, o, want.verdict, want.said)
-		if o.weight != want.weight {
-			t.Errorf("%q: weight %d; want %d", line, o.weight, want.weight)
+		if o.weight != want.weight || o.order != want.order {
+			t.Errorf("%q: weight %d, order %q; want %d, %q", line, o.weight, o.order, want.weight, want.order)
 		}
 	}
 	agent := lbtest.Serve(t, func(c *net.TCPConn) {

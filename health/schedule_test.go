@@ -122,9 +122,6 @@ func TestTransitions(t *testing.T) {
 		if s.State != "down" || s.Good != 10 || s.Bad != 13 || s.Unknown != 4 || s.Changes != 3 || s.Why != "ill 24" || s.Streak != 0 {
 			t.Errorf("status %+v", s)
 		}
-		if e := b.p.Events(); len(e) != 3 || e[0].Why != "ill 24" || e[1].Up != true || e[0].After.Round(time.Second) != 7*time.Second {
-			t.Errorf("events %+v", e)
-		}
 		b.p.Close()
 		if b.running.Load() != 0 {
 			t.Error("a probe runs after Close")
@@ -350,8 +347,8 @@ func TestReload(t *testing.T) {
 		if after := len(b.probes("10.0.0.1:1")) + len(b.probes("10.0.0.2:1")); after != n {
 			t.Errorf("%d probes after the end", after-n)
 		}
-		if len(b.p.Status()) != 0 || len(b.p.Events()) != 4 {
-			t.Errorf("status %v, %d events", b.p.Status(), len(b.p.Events()))
+		if len(b.p.Status()) != 0 {
+			t.Errorf("status %v", b.p.Status())
 		}
 		b.p.Close()
 	})
@@ -435,15 +432,27 @@ func TestStreakModel(t *testing.T) {
 	}
 }
 
-func TestHistory(t *testing.T) {
-	var h history
-	for i := range 2*maxEvents + 7 {
-		h.add(Event{Why: fmt.Sprint(i)})
-		all := h.newest()
-		if len(all) != min(i+1, maxEvents) || all[0].Why != fmt.Sprint(i) || all[len(all)-1].Why != fmt.Sprint(max(0, i+1-maxEvents)) {
-			t.Fatalf("after %d: %d events, from %s to %s", i, len(all), all[0].Why, all[len(all)-1].Why)
+// TestAdvised: what an agent wants is told when it wants something else, and holds while it says nothing of it.
+func TestAdvised(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		var heard []string
+		b.p.o.Advised = func(k Key, a Advice) { heard = append(heard, fmt.Sprintf("%s %d %s", k.Address, a.Percent, a.Order)) }
+		said := []string{"up", "50%", "up", "drain", "50% up", "ready", "down", "10% maint", "10%", "up"}
+		b.answer = func(_ string, n int) outcome { return judgeAgent(said[min(n, len(said)-1)]) }
+		b.apply(onePool + "kind = 'agent'\nport = 1\ninterval = '1s'\njitter = 0\nfall = 100")
+		time.Sleep(20 * time.Second)
+		b.p.Close()
+		want := "10.0.0.1:1 50 , 10.0.0.1:1 50 drain, 10.0.0.1:1 50 ready, 10.0.0.1:1 10 maint"
+		if got := strings.Join(heard, ", "); got != want {
+			t.Errorf("got %s; want %s", got, want)
 		}
-	}
+		for _, s := range b.p.Status() {
+			if s.Weight != 10 || s.Order != "maint" {
+				t.Errorf("status %+v", s)
+			}
+		}
+	})
 }
 
 // BenchmarkApply1000 is a reload with a thousand backends that changes nothing.
