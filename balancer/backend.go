@@ -14,6 +14,9 @@ type Backend struct {
 	Name    string // Address as text
 	live    *poolLive
 
+	// Shared: atomics. The pool's configuration that says what becomes of those who are left; nil while b is configured.
+	gone atomic.Pointer[config.Pool]
+
 	// Shared: atomics that every pick reads and that seldom change.
 	condition   atomic.Uint32        // see state.go
 	failures    atomic.Int32         // in a row, of connecting: see outlier.go
@@ -34,6 +37,10 @@ type Backend struct {
 
 	_ [40]byte
 }
+
+// Gone returns nil while b is configured; afterwards the configuration of its pool that says what becomes of its sessions.
+// Safe from any goroutine.
+func (b *Backend) Gone() *config.Pool { return b.gone.Load() }
 
 // Active returns the sessions that hold b now, those still connecting included. Safe from any goroutine.
 func (b *Backend) Active() int64 { return b.active.Load() }

@@ -102,6 +102,7 @@ func (d *Director) retire(old, next *Snapshot) {
 	for _, b := range was {
 		switch {
 		case kept[backendKey{b.Pool, b.Address}] == b:
+			b.gone.Store(nil)
 			d.tell(b) // it is back
 		case b.Active() > 0:
 			d.retired = append(d.retired, b)
@@ -116,6 +117,11 @@ func (d *Director) retire(old, next *Snapshot) {
 				if b.Active() > 0 {
 					d.retired = append(d.retired, b)
 				}
+				last := p
+				if next.Pool(b.Pool) != nil {
+					last = next.Pool(b.Pool)
+				}
+				b.gone.Store(last.Config)
 				d.tell(b)
 			}
 		}

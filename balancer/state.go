@@ -15,7 +15,7 @@ const (
 	Up          State = iota
 	Down              // no new sessions, unless too few of the pool are up: see config.Pool.PanicThreshold
 	Drain             // no new sessions; those it has go on
-	Maintenance       // no new sessions, by order; what becomes of those it has is for the engine to say
+	Maintenance       // no new sessions, by order; those it has go as config.Pool.OnMaintenance says
 	Ejected           // as Down, for a time: it failed one client after the other
 )
 

@@ -414,7 +414,11 @@ type Pool struct {
 	TLS             *PoolTLS      `toml:"tls"`                                                    // nil: plain
 	Outliers        *Outliers     `toml:"outliers"`                                               // nil: what sessions meet takes no backend out of use
 	Health          *Health       `toml:"health"`                                                 // nil: every backend is taken to be up
-	OnDown          string        `toml:"on_down" oneof:"keep cut"`                               // sessions of a backend that goes down: let them be, or reset them; default keep
+	OnDown          string        `toml:"on_down" oneof:"keep drain cut"`                         // sessions of a backend that goes down: let them be, end them little by little, or reset them at once; default keep
+	OnRemoved       string        `toml:"on_removed" oneof:"keep drain cut"`                      // the same, of one that is no longer configured or discovered; default keep
+	OnMaintenance   string        `toml:"on_maintenance" oneof:"keep drain cut"`                  // the same, of one that is ordered into maintenance; default drain
+	DrainTimeout    time.Duration `toml:"drain_timeout" range:"100ms..24h"`                       // of drain: after it those left are reset; default 30s
+	DrainRate       int           `toml:"drain_rate" range:"0..1000000"`                          // of drain: sessions a second, of all backends of the pool; default 0 = spread evenly over drain_timeout
 }
 
 // Hashes reports whether the policy of p goes by a hash of the client.

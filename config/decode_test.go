@@ -191,6 +191,10 @@ var keyValues = map[string]struct {
 	"[pools.NAME.tcp].backlog":              {"", nil}, // not for pools
 	"[pools.NAME.tcp].fastopen":             {`true`, true},
 	"[pools.NAME].on_down":                  {`"cut"`, "cut"},
+	"[pools.NAME].on_removed":               {`"drain"`, "drain"},
+	"[pools.NAME].on_maintenance":           {`"cut"`, "cut"},
+	"[pools.NAME].drain_timeout":            {`"90s"`, 90 * time.Second},
+	"[pools.NAME].drain_rate":               {`50`, 50},
 
 	"[pools.NAME.health].kind":                 {`"redis"`, "redis"},
 	"[pools.NAME.health].interval":             {`"24h"`, 24 * time.Hour},

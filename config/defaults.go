@@ -77,6 +77,9 @@ func newPool(d *Defaults) *Pool {
 		SendProxy:       "off",
 		TCP:             d.TCP,
 		OnDown:          "keep",
+		OnRemoved:       "keep",
+		OnMaintenance:   "drain",
+		DrainTimeout:    30 * time.Second,
 	}
 	p.TCP.Backlog = 0 // a pool has no listeners
 	return p

@@ -67,6 +67,10 @@ type Engine struct {
 	gatesMu sync.Mutex
 	gates   map[string]*gate // by frontend
 
+	// Guarded by pacesMu: by pool, what bounds the pace at which sessions of its backends end.
+	pacesMu sync.Mutex
+	paces   map[string]*bucket
+
 	// Guarded by mu.
 	mu       sync.Mutex
 	bindings map[bindKey]*bound
@@ -115,7 +119,7 @@ func New(d *balancer.Director, o Options) (*Engine, error) {
 	e := &Engine{director: d, log: o.Log, trouble: make(chan complaint, 16), failing: make(chan complaint, 16), left: make(chan struct{}, 1), quit: make(chan struct{}),
 		measured: make(chan struct{}, 1),
 		epoch:    time.Now(), ports: localPorts(), bindings: map[bindKey]*bound{}, retired: map[bindKey]*bound{}, rates: map[string]*rateTable{},
-		gates: map[string]*gate{}, keeper: o.Certificates, challenge: o.Challenge}
+		gates: map[string]*gate{}, paces: map[string]*bucket{}, keeper: o.Certificates, challenge: o.Challenge}
 	e.lists = acl.NewKeeper(o.Log, e.listsChanged)
 	wake := make(chan struct{}, 1)
 	for i := range o.Shards {

@@ -28,7 +28,8 @@ type shard struct {
 	open        int           // its length
 	walks       *walk         // head of the list of those under way
 	stamped     int64         // when the last session or flow began
-	free        *session      // recycled sessions
+	paces       map[*balancer.Backend]*pace
+	free        *session // recycled sessions
 	freeLen     int
 	preludes    *prelude // recycled
 	preludesLen int
@@ -67,6 +68,7 @@ func newShard(e *Engine, number, readBuffer int) (*shard, error) {
 		backends:  map[*balancer.Backend]*BackendStats{},
 		pools:     map[string]*PoolStats{},
 		origins:   map[originKey]origin{},
+		paces:     map[*balancer.Backend]*pace{},
 	}
 	sh.lingering.next, sh.lingering.prev = &sh.lingering, &sh.lingering
 	sh.sessions.next, sh.sessions.prev = &sh.sessions, &sh.sessions

@@ -12,49 +12,50 @@ import (
 type Reason uint8
 
 const (
-	ClientEOF        Reason = iota // both ends said all they had; the client was done first
-	BackendEOF                     // the same; the backend was done first
-	ClientRST                      // the client reset the connection
-	BackendRST                     // the backend reset the connection
-	ClientLost                     // the client's host no longer answers (keepalive, user timeout, unreachable)
-	BackendLost                    // the backend's host no longer answers
-	ConnectRefused                 // the last backend tried refused
-	ConnectTimeout                 // the last backend tried did not answer within connect_timeout
-	ConnectFailed                  // the last backend tried could not be reached for another reason
-	NoBackend                      // no backend of the pool was usable
-	NoRoute                        // no route matched and the frontend has no pool
-	IdleTimeout                    // no byte either way for idle_timeout
-	HalfCloseTimeout               // one end was done, and no byte from the other for half_close_timeout
-	MaxLifetime                    // open for max_lifetime
-	Limit                          // the frontend's max_connections was reached
-	NoResources                    // no descriptor or memory for the backend's connection
-	Drained                        // still open at the end of drain_timeout
-	Killed                         // ended by order
-	Unreplied                      // flow: the backend never answered, and the client was quiet for unreplied_timeout
-	Evicted                        // flow: it had no answer yet and made room for another
-	MaxRequests                    // flow: the client had sent max_requests datagrams
-	MaxResponses                   // flow: the backend had sent max_responses datagrams
-	BackendRemoved                 // flow: its backend is no longer configured, or down
-	HelloTimeout                   // the client had not said where it wants to go within hello_timeout
-	NotTLS                         // the client does not speak TLS, and the frontend wants it
-	BadHello                       // its ClientHello breaks the rules, or is too long
-	UnknownName                    // no route or certificate has the name it asks for, and unknown_name is reject
-	HandshakeLimit                 // max_handshakes or max_handshakes_per_prefix was reached
-	HandshakeTimeout               // the handshake with the client was not done within handshake_timeout
-	HandshakeFailed                // the handshake with the client failed
-	Challenge                      // a challenge of an ACME server, answered here
-	ConnectTLS                     // the handshake with the last backend tried failed
-	ClientTruncated                // the client's TLS stream ended without close_notify
-	BackendTruncated               // the backend's TLS stream ended without close_notify
-	ClientTLS                      // the client broke the TLS protocol, or sent an alert
-	BackendTLS                     // the backend broke the TLS protocol, or sent an alert
-	BadProxy                       // a PROXY header that breaks the rules, or none where one is required
-	ProxyUntrusted                 // the client is not one of the proxies that are trusted, and a header is required
-	BackendDown                    // its health check failed, and the pool's on_down is cut
-	Denied                         // [frontends.NAME.access] denies the client; of a flow: it does since the flow began
-	SourceLimit                    // the client's source prefix has max_connections_per_source
-	RateLimit                      // connection_rate or connection_rate_per_source
-	NumReasons       = iota
+	ClientEOF          Reason = iota // both ends said all they had; the client was done first
+	BackendEOF                       // the same; the backend was done first
+	ClientRST                        // the client reset the connection
+	BackendRST                       // the backend reset the connection
+	ClientLost                       // the client's host no longer answers (keepalive, user timeout, unreachable)
+	BackendLost                      // the backend's host no longer answers
+	ConnectRefused                   // the last backend tried refused
+	ConnectTimeout                   // the last backend tried did not answer within connect_timeout
+	ConnectFailed                    // the last backend tried could not be reached for another reason
+	NoBackend                        // no backend of the pool was usable
+	NoRoute                          // no route matched and the frontend has no pool
+	IdleTimeout                      // no byte either way for idle_timeout
+	HalfCloseTimeout                 // one end was done, and no byte from the other for half_close_timeout
+	MaxLifetime                      // open for max_lifetime
+	Limit                            // the frontend's max_connections was reached
+	NoResources                      // no descriptor or memory for the backend's connection
+	Drained                          // still open at the end of drain_timeout
+	Killed                           // ended by order
+	Unreplied                        // flow: the backend never answered, and the client was quiet for unreplied_timeout
+	Evicted                          // flow: it had no answer yet and made room for another
+	MaxRequests                      // flow: the client had sent max_requests datagrams
+	MaxResponses                     // flow: the backend had sent max_responses datagrams
+	BackendRemoved                   // its backend is no longer configured; of a flow: or down, or in maintenance
+	HelloTimeout                     // the client had not said where it wants to go within hello_timeout
+	NotTLS                           // the client does not speak TLS, and the frontend wants it
+	BadHello                         // its ClientHello breaks the rules, or is too long
+	UnknownName                      // no route or certificate has the name it asks for, and unknown_name is reject
+	HandshakeLimit                   // max_handshakes or max_handshakes_per_prefix was reached
+	HandshakeTimeout                 // the handshake with the client was not done within handshake_timeout
+	HandshakeFailed                  // the handshake with the client failed
+	Challenge                        // a challenge of an ACME server, answered here
+	ConnectTLS                       // the handshake with the last backend tried failed
+	ClientTruncated                  // the client's TLS stream ended without close_notify
+	BackendTruncated                 // the backend's TLS stream ended without close_notify
+	ClientTLS                        // the client broke the TLS protocol, or sent an alert
+	BackendTLS                       // the backend broke the TLS protocol, or sent an alert
+	BadProxy                         // a PROXY header that breaks the rules, or none where one is required
+	ProxyUntrusted                   // the client is not one of the proxies that are trusted, and a header is required
+	BackendDown                      // its health check failed, and the pool's on_down is cut or drain
+	Denied                           // [frontends.NAME.access] denies the client; of a flow: it does since the flow began
+	SourceLimit                      // the client's source prefix has max_connections_per_source
+	RateLimit                        // connection_rate or connection_rate_per_source
+	BackendMaintenance               // the backend was put into maintenance, and the pool's on_maintenance is cut or drain
+	NumReasons         = iota
 )
 
 var reasonNames = [NumReasons]string{"client_eof", "backend_eof", "client_rst", "backend_rst", "client_lost",
@@ -63,17 +64,17 @@ var reasonNames = [NumReasons]string{"client_eof", "backend_eof", "client_rst", 
 	"max_requests", "max_responses", "backend_removed", "hello_timeout", "not_tls", "bad_hello", "unknown_name",
 	"handshake_limit", "handshake_timeout", "handshake_failed", "challenge", "connect_tls", "client_truncated",
 	"backend_truncated", "client_tls", "backend_tls", "bad_proxy", "proxy_untrusted", "backend_down",
-	"denied", "source_limit", "rate"}
+	"denied", "source_limit", "rate", "backend_maintenance"}
 
 func (r Reason) String() string { return reasonNames[r] }
 
 // OfFlows reports whether only flows end for r.
-func (r Reason) OfFlows() bool { return r >= Unreplied && r <= BackendRemoved }
+func (r Reason) OfFlows() bool { return r >= Unreplied && r < BackendRemoved }
 
 // OfBoth reports whether both sessions and flows end for r.
 func (r Reason) OfBoth() bool {
 	switch r {
-	case ConnectRefused, ConnectFailed, IdleTimeout, Drained, Killed, Denied:
+	case ConnectRefused, ConnectFailed, IdleTimeout, Drained, Killed, Denied, BackendRemoved:
 		return true
 	}
 	return false
