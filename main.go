@@ -95,6 +95,7 @@ type process struct {
 	engine   *engine.Engine
 	health   *health.Prober
 	admin    *admin.Server // nil when it is off
+	ordered  chan struct{} // somebody has ordered the end by the API; holds one
 
 	// Shared: atomics.
 	reloads atomic.Pointer[admin.Reloads] // written under mu; what it points to is not changed
@@ -129,7 +130,18 @@ func run(path string, ready func(cli.Running)) error {
 		case <-signals.end:
 			p.end(signals)
 			return nil
+		case <-p.ordered:
+			p.end(signals)
+			return nil
 		}
+	}
+}
+
+// orderEnd has the process end as after a signal. Never blocks.
+func (p *process) orderEnd() {
+	select {
+	case p.ordered <- struct{}{}:
+	default:
 	}
 }
 
@@ -166,7 +178,8 @@ func start(path string) (*process, error) {
 	if err != nil {
 		return nil, cli.BadConfig(err)
 	}
-	p := &process{path: path, started: time.Now(), logs: logs.New(), director: balancer.NewDirector(), cfg: cfg}
+	p := &process{path: path, started: time.Now(), logs: logs.New(), director: balancer.NewDirector(), cfg: cfg,
+		ordered: make(chan struct{}, 1)}
 	if cfg.Engine.User != "" {
 		if err := privilege.Check(cfg.Engine.User, cfg.Engine.Group); err != nil {
 			return nil, cli.BadConfig(err)
@@ -218,7 +231,8 @@ func start(path string) (*process, error) {
 		p.admin, err = admin.Start(&cfg.Admin, admin.Options{Engine: p.engine, Director: p.director,
 			Reload: p.reload, Reloads: p.history, Log: p.logs.Log,
 			Version: version, Revision: revision(), Started: p.started, File: path,
-			Certificates: p.keeper, Issuer: p.issuer, Health: p.health})
+			Certificates: p.keeper, Issuer: p.issuer, Health: p.health,
+			Level: p.logs.Level, SetLevel: p.logs.SetLevel, End: p.orderEnd})
 		if err != nil {
 			p.close()
 			var wrong *admin.ConfigError

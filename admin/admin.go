@@ -39,6 +39,10 @@ type Options struct {
 	Issuer       *acme.Issuer  // nil: there is none
 
 	Health *health.Prober // nil: there is none
+
+	Level    func() slog.Level // of the log; safe from any goroutine, as SetLevel
+	SetLevel func(slog.Level)  // until the next reload
+	End      func()            // begins the drain after which the process ends, as SIGTERM does; does not wait; safe from any goroutine
 }
 
 // Refusal is an error of Options.Reload that names the answer it deserves.

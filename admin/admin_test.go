@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +37,8 @@ type rig struct {
 	s      *Server
 	url    string
 	reload func() (*balancer.Report, error)
+	level  atomic.Int32
+	ended  atomic.Bool
 }
 
 // newRig starts an engine on a free port with the backends given, and an admin for it.
@@ -67,7 +70,9 @@ func newRig(t *testing.T, backends ...string) *rig {
 	r.s, err = Start(open(config.Address{IP: netip.MustParseAddrPort("127.0.0.1:0")}), Options{
 		Engine: r.e, Director: r.d, Log: log, Version: "v1.2.3", Revision: "abc", File: "test.toml",
 		Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
-		Reload:  func() (*balancer.Report, error) { return r.reload() },
+		Level:   func() slog.Level { return slog.Level(r.level.Load()) }, SetLevel: func(l slog.Level) { r.level.Store(int32(l)) },
+		End:    func() { r.ended.Store(true) },
+		Reload: func() (*balancer.Report, error) { return r.reload() },
 		Reloads: func() Reloads {
 			return Reloads{OK: 3, Failed: 1, Last: time.Date(2026, 1, 2, 3, 4, 6, 0, time.UTC), LastOK: true}
 		},

@@ -138,7 +138,7 @@ func sampleBackendOf(m *balancer.Member, now, was *engine.BackendStats, rate fun
 	}
 	var connects engine.Histogram
 	addSince(&connects, &now.Connect, &was.Connect)
-	return sampleBackend{Address: m.Name, State: stateOf(m), Weight: m.Config.Weight,
+	return sampleBackend{Address: m.Name, State: stateOf(m), Weight: m.Weight(),
 		flowing: flowing{m.Active(), rate(now.Sessions, was.Sessions), rate(now.Bytes[engine.ToBackend], was.Bytes[engine.ToBackend]),
 			rate(now.Bytes[engine.ToClient], was.Bytes[engine.ToClient])},
 		Errors: rate(errors, before), ConnectP99: percentile(&connects, 0.99)}

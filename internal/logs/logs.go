@@ -21,6 +21,7 @@ type Logs struct {
 // state is what one configuration made of the logs.
 type state struct {
 	handler slog.Handler
+	level   slog.LevelVar
 	log     *Output
 	access  *accessWriter // nil when there is no access log
 }
@@ -29,7 +30,9 @@ type state struct {
 func New() *Logs {
 	l := new(Logs)
 	out, _ := Open("stderr") // cannot fail
-	l.current.Store(&state{log: out, handler: newHandler(config.Log{Level: "warn", Format: "text"}, out)})
+	first := &state{log: out}
+	first.begin(config.Log{Level: "warn", Format: "text"})
+	l.current.Store(first)
 	l.Log = slog.New(handler{logs: l})
 	return l
 }
@@ -41,7 +44,7 @@ func (l *Logs) Prepare(cfg config.Log) (apply, discard func(), err error) {
 	if next.log, err = Open(cfg.Output); err != nil {
 		return nil, nil, err
 	}
-	next.handler = newHandler(cfg, next.log)
+	next.begin(cfg)
 	if cfg.Access.Output != "" {
 		out, err := Open(cfg.Access.Output)
 		if err != nil {
@@ -94,15 +97,22 @@ func (l *Logs) Reopen() {
 	l.Log.Info("log files reopened")
 }
 
-func newHandler(cfg config.Log, out *Output) slog.Handler {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(cfg.Level)) // config has checked it
-	o := &slog.HandlerOptions{Level: level}
+// begin makes the handler of s.
+func (s *state) begin(cfg config.Log) {
+	_ = s.level.UnmarshalText([]byte(cfg.Level)) // config has checked it
+	o := &slog.HandlerOptions{Level: &s.level}
 	if cfg.Format == "json" {
-		return slog.NewJSONHandler(out, o)
+		s.handler = slog.NewJSONHandler(s.log, o)
+	} else {
+		s.handler = slog.NewTextHandler(s.log, o)
 	}
-	return slog.NewTextHandler(out, o)
 }
+
+// Level returns what the log is at now. Safe from any goroutine.
+func (l *Logs) Level() slog.Level { return l.current.Load().level.Level() }
+
+// SetLevel changes that until the next Apply. Safe from any goroutine.
+func (l *Logs) SetLevel(level slog.Level) { l.current.Load().level.Set(level) }
 
 // handler passes everything to the handler of the moment.
 type handler struct {
