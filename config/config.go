@@ -282,8 +282,8 @@ type UDP struct {
 }
 
 // ProxyProtocol is whether clients come through a proxy that tells who they are, by a header of HAProxy's PROXY protocol
-// before all else. The address in it takes the place of the connection's: in routes, policies, limits and logs. A reload
-// applies it to new sessions.
+// before all else: of a connection, of every datagram, or of the first datagram from a socket of the proxy. The address in it
+// takes the place of the sender's: in routes, policies, limits and logs. A reload applies it to new sessions, and to datagrams.
 type ProxyProtocol struct {
 	Accept  string         `toml:"accept" oneof:"off optional required"` // default off; optional: trusted proxies may send one; required: they must, and nobody else is served
 	Trusted []netip.Prefix `toml:"trusted"`                              // the proxies; required unless accept is off. Those on unix sockets always are
@@ -396,29 +396,30 @@ type Match struct {
 
 // Pool is a set of backends and how to choose among them. A reload applies it to new sessions.
 type Pool struct {
-	Name            string        `toml:"-"`                                                                                     // the table's name, as for frontends
-	Policy          string        `toml:"policy" oneof:"random roundrobin leastconn leasttime leastbandwidth p2c iphash maglev"` // default roundrobin
-	HashKey         string        `toml:"hash_key" oneof:"source source_port prefix sni"`                                        // what of a client iphash and maglev go by; default source
-	HashPrefixV4    int           `toml:"hash_prefix_v4" range:"0..32"`                                                          // bits of an IPv4 address that count, with hash_key = "prefix"; default 24
-	HashPrefixV6    int           `toml:"hash_prefix_v6" range:"0..128"`                                                         // the same for IPv6; default 56
-	SlowStart       time.Duration `toml:"slow_start" range:"0|100ms..1h"`                                                        // a backend that comes, or comes back up, has its whole weight after this time; default 0 = at once
-	PanicThreshold  int           `toml:"panic_threshold" range:"0..100"`                                                        // percent of a tier's weight that must be up for the others to be left out; default 50, 0 = off
-	PreferZone      bool          `toml:"prefer_zone"`                                                                           // backends of engine.zone first; default false
-	Backends        []*Backend    `toml:"backends"`
-	ConnectTimeout  time.Duration `toml:"connect_timeout" range:"1ms..10m"`                       // see Defaults
-	ConnectAttempts int           `toml:"connect_attempts" range:"1..16"`                         // backends tried for one client; default 3
-	Source          []netip.Addr  `toml:"source"`                                                 // addresses to connect from, used in turn; default: the system's choice
-	TCP             TCP           `toml:"tcp"`                                                    // see TCP
-	SendProxy       string        `toml:"send_proxy" oneof:"off v1 v2"`                           // default off; tell backends who the client is, by a header of the PROXY protocol before all else
-	ProxyTLVs       []string      `toml:"proxy_tlvs" oneof:"alpn authority tls unique_id crc32c"` // what else version 2 tells; default none
-	TLS             *PoolTLS      `toml:"tls"`                                                    // nil: plain
-	Outliers        *Outliers     `toml:"outliers"`                                               // nil: what sessions meet takes no backend out of use
-	Health          *Health       `toml:"health"`                                                 // nil: every backend is taken to be up
-	OnDown          string        `toml:"on_down" oneof:"keep drain cut"`                         // sessions of a backend that goes down: let them be, end them little by little, or reset them at once; default keep
-	OnRemoved       string        `toml:"on_removed" oneof:"keep drain cut"`                      // the same, of one that is no longer configured or discovered; default keep
-	OnMaintenance   string        `toml:"on_maintenance" oneof:"keep drain cut"`                  // the same, of one that is ordered into maintenance; default drain
-	DrainTimeout    time.Duration `toml:"drain_timeout" range:"100ms..24h"`                       // of drain: after it those left are reset; default 30s
-	DrainRate       int           `toml:"drain_rate" range:"0..1000000"`                          // of drain: sessions a second, of all backends of the pool; default 0 = spread evenly over drain_timeout
+	Name               string        `toml:"-"`                                                                                     // the table's name, as for frontends
+	Policy             string        `toml:"policy" oneof:"random roundrobin leastconn leasttime leastbandwidth p2c iphash maglev"` // default roundrobin
+	HashKey            string        `toml:"hash_key" oneof:"source source_port prefix sni"`                                        // what of a client iphash and maglev go by; default source
+	HashPrefixV4       int           `toml:"hash_prefix_v4" range:"0..32"`                                                          // bits of an IPv4 address that count, with hash_key = "prefix"; default 24
+	HashPrefixV6       int           `toml:"hash_prefix_v6" range:"0..128"`                                                         // the same for IPv6; default 56
+	SlowStart          time.Duration `toml:"slow_start" range:"0|100ms..1h"`                                                        // a backend that comes, or comes back up, has its whole weight after this time; default 0 = at once
+	PanicThreshold     int           `toml:"panic_threshold" range:"0..100"`                                                        // percent of a tier's weight that must be up for the others to be left out; default 50, 0 = off
+	PreferZone         bool          `toml:"prefer_zone"`                                                                           // backends of engine.zone first; default false
+	Backends           []*Backend    `toml:"backends"`
+	ConnectTimeout     time.Duration `toml:"connect_timeout" range:"1ms..10m"`                       // see Defaults
+	ConnectAttempts    int           `toml:"connect_attempts" range:"1..16"`                         // backends tried for one client; default 3
+	Source             []netip.Addr  `toml:"source"`                                                 // addresses to connect from, used in turn; default: the system's choice
+	TCP                TCP           `toml:"tcp"`                                                    // see TCP
+	SendProxy          string        `toml:"send_proxy" oneof:"off v1 v2"`                           // default off; tell backends who the client is, by a header of the PROXY protocol before all else
+	SendProxyDatagrams string        `toml:"send_proxy_datagrams" oneof:"every first"`               // of udp frontends: the header is before every datagram, or before the first of a flow only; default every
+	ProxyTLVs          []string      `toml:"proxy_tlvs" oneof:"alpn authority tls unique_id crc32c"` // what else version 2 tells; default none
+	TLS                *PoolTLS      `toml:"tls"`                                                    // nil: plain
+	Outliers           *Outliers     `toml:"outliers"`                                               // nil: what sessions meet takes no backend out of use
+	Health             *Health       `toml:"health"`                                                 // nil: every backend is taken to be up
+	OnDown             string        `toml:"on_down" oneof:"keep drain cut"`                         // sessions of a backend that goes down: let them be, end them little by little, or reset them at once; default keep
+	OnRemoved          string        `toml:"on_removed" oneof:"keep drain cut"`                      // the same, of one that is no longer configured or discovered; default keep
+	OnMaintenance      string        `toml:"on_maintenance" oneof:"keep drain cut"`                  // the same, of one that is ordered into maintenance; default drain
+	DrainTimeout       time.Duration `toml:"drain_timeout" range:"100ms..24h"`                       // of drain: after it those left are reset; default 30s
+	DrainRate          int           `toml:"drain_rate" range:"0..1000000"`                          // of drain: sessions a second, of all backends of the pool; default 0 = spread evenly over drain_timeout
 }
 
 // Hashes reports whether the policy of p goes by a hash of the client.

@@ -127,6 +127,7 @@ var keyValues = map[string]struct {
 	"[[frontends.NAME.access.rules]].allow_file": {`"/etc/allowed.txt"`, "/etc/allowed.txt"},
 	"[[frontends.NAME.access.rules]].deny_file":  {`"/etc/blocked.txt"`, "/etc/blocked.txt"},
 	"[pools.NAME].send_proxy":                    {`"v1"`, "v1"},
+	"[pools.NAME].send_proxy_datagrams":          {"", nil}, // the same
 	"[pools.NAME].proxy_tlvs":                    {"", nil}, // asks for send_proxy = "v2": TestGoodProxy
 
 	"[frontends.NAME.tls].acme":              {`["www.Example.com."]`, []string{"www.example.com"}},

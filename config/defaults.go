@@ -67,19 +67,20 @@ func newUDP() UDP {
 
 func newPool(d *Defaults) *Pool {
 	p := &Pool{
-		Policy:          "roundrobin",
-		HashKey:         "source",
-		HashPrefixV4:    24,
-		HashPrefixV6:    56,
-		PanicThreshold:  50,
-		ConnectTimeout:  d.ConnectTimeout,
-		ConnectAttempts: 3,
-		SendProxy:       "off",
-		TCP:             d.TCP,
-		OnDown:          "keep",
-		OnRemoved:       "keep",
-		OnMaintenance:   "drain",
-		DrainTimeout:    30 * time.Second,
+		Policy:             "roundrobin",
+		HashKey:            "source",
+		HashPrefixV4:       24,
+		HashPrefixV6:       56,
+		PanicThreshold:     50,
+		ConnectTimeout:     d.ConnectTimeout,
+		ConnectAttempts:    3,
+		SendProxy:          "off",
+		SendProxyDatagrams: "every",
+		TCP:                d.TCP,
+		OnDown:             "keep",
+		OnRemoved:          "keep",
+		OnMaintenance:      "drain",
+		DrainTimeout:       30 * time.Second,
 	}
 	p.TCP.Backlog = 0 // a pool has no listeners
 	return p

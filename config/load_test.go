@@ -330,7 +330,13 @@ proxy_protocol = { accept = "optional" }
 [pools.p]
 backends = [{ address = "127.0.0.1:2" }]
 send_proxy = "v2"
+send_proxy_datagrams = "first"
 proxy_tlvs = ["alpn", "authority", "tls", "unique_id", "crc32c"]
+[frontends.d]
+bind = ["127.0.0.1:1"]
+protocol = "udp"
+pool = "p"
+proxy_protocol = { accept = "required", trusted = ["10.0.0.0/8"] }
 `))
 	if err != nil || len(c.Warnings) > 0 {
 		t.Fatalf("%v %q", err, c.Warnings)
@@ -338,7 +344,7 @@ proxy_tlvs = ["alpn", "authority", "tls", "unique_id", "crc32c"]
 	if p := c.Frontend("f").ProxyProtocol; p.Accept != "required" || len(p.Trusted) != 2 || p.Trusted[1].String() != "fd00::1/128" {
 		t.Errorf("%+v", p)
 	}
-	if p := c.Pool("p"); p.SendProxy != "v2" || len(p.ProxyTLVs) != 5 {
+	if p := c.Pool("p"); p.SendProxy != "v2" || p.SendProxyDatagrams != "first" || len(p.ProxyTLVs) != 5 {
 		t.Errorf("%+v", p)
 	}
 }

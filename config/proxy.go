@@ -8,7 +8,7 @@ func (d *decoder) checkProxyProtocol(f *Frontend) {
 	}
 	accept, trusted := d.places[&p.Accept], d.isSet(&p.Trusted)
 	switch {
-	case f.IsUDP() || accept.bad:
+	case accept.bad:
 	case p.Accept != "off" && !trusted && !onlyUnix(f.Addresses):
 		d.fail(accept, Error{Got: accept.got(), Want: "trusted too", Hint: `who else could tell every address they like; write trusted = ["10.0.0.0/8"]`})
 	case p.Accept == "off" && trusted:
@@ -29,6 +29,9 @@ func onlyUnix(addresses []Address) bool {
 func (d *decoder) checkSendProxy(p *Pool) {
 	d.once(&p.ProxyTLVs, "one or more of alpn, authority, tls, unique_id and crc32c")
 	if at, ok := d.places[&p.ProxyTLVs]; ok && len(p.ProxyTLVs) > 0 && p.SendProxy != "v2" {
+		d.fail(at, Error{Problem: `needs send_proxy = "v2"`})
+	}
+	if at, ok := d.places[&p.SendProxyDatagrams]; ok && !at.bad && p.SendProxy != "v2" {
 		d.fail(at, Error{Problem: `needs send_proxy = "v2"`})
 	}
 }

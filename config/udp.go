@@ -38,7 +38,6 @@ func (d *decoder) checkProtocol(f *Frontend) {
 		{&f.UnknownName, ""},
 		{&f.STARTTLS, ""},
 		{&f.ACMEChallenges, ""},
-		{&f.ProxyProtocol, ""},
 	} {
 		if p, ok := d.places[key.field]; ok {
 			d.fail(p, Error{Problem: "is for connections, and this frontend speaks udp", Hint: key.hint})
@@ -113,8 +112,12 @@ func (d *decoder) checkDatagramPools(f *Frontend) {
 			d.fail(at, Error{Got: at.got(), Want: "a pool without TLS", Hint: d.places[&pool.TLS].path + " is there, and datagrams go as they are"})
 			return
 		}
-		if pool.SendProxy != "off" {
-			d.fail(at, Error{Got: at.got(), Want: "a pool without send_proxy", Hint: d.places[&pool.SendProxy].path + " is set, and datagrams go as they are; transparent = true shows backends the client's address"})
+		if pool.SendProxy == "v1" {
+			d.fail(at, Error{Got: at.got(), Want: `a pool with send_proxy = "v2" or "off"`, Hint: d.places[&pool.SendProxy].path + " is \"v1\", which cannot tell of datagrams"})
+			return
+		}
+		if first := &pool.SendProxyDatagrams; *first == "first" && f.UDP.Mode == "datagram" && !f.UDP.Replies {
+			d.fail(at, Error{Got: at.got(), Want: `a pool with send_proxy_datagrams = "every"`, Hint: d.places[first].path + " is \"first\", and without replies there is no flow to be the first of"})
 			return
 		}
 		if pool.HashesName() {

@@ -212,7 +212,7 @@ func (s *sharedSocket) failed() {
 		fl.quotes.reset()
 		lost := uint64(0)
 		if fl.lately.has(f.number, e.payload) {
-			fl.quotes.add(e.payload)
+			fl.quotes.add(fl.withoutHeader(f, e.payload))
 		} else {
 			lost = f.lostAtOnce(&e)
 		}

@@ -6,6 +6,7 @@ import (
 
 	"awe4lb/balancer"
 	"awe4lb/engine/loop"
+	"awe4lb/engine/proxyproto"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +24,7 @@ type datagramListener struct {
 	// Changed by a reload.
 	front   *front
 	gro     bool
+	proxied bool // proxies may tell who clients are
 	closing bool // no longer configured: its flows may end, new ones do not begin
 
 	lost uint32 // datagrams lost in the receive queue, as last counted
@@ -39,6 +41,7 @@ func (l *datagramListener) follow(b *bound) {
 	l.front.rate = b.rate
 	// Once on it stays on for the socket: what waits in the queue is joined already, and says so only while it is on.
 	l.gro = l.gro || l.front.config.UDP.GRO
+	l.proxied = introduces(l.front.config)
 	fl.in.resize(l.slotBytes())
 }
 
@@ -67,10 +70,10 @@ func (l *datagramListener) Ready(int, loop.Events) {
 			return
 		}
 		fl.queued = n == inBatch
-		if u := &l.front.config.UDP; u.Mode == "datagram" && !u.Replies && !u.Transparent {
-			l.passOn(n)
+		if l.proxied && l.gro {
+			l.takeApart(n)
 		} else {
-			l.take(n)
+			l.serve(n)
 		}
 		if n < inBatch {
 			return
@@ -78,12 +81,25 @@ func (l *datagramListener) Ready(int, loop.Events) {
 	}
 }
 
+// serve gives each of n datagrams to its flow or its backend.
+func (l *datagramListener) serve(n int) {
+	if u := &l.front.config.UDP; u.Mode == "datagram" && !u.Replies && !u.Transparent {
+		l.passOn(n)
+	} else {
+		l.take(n)
+	}
+}
+
 // slotBytes returns the room that each datagram needs.
 func (l *datagramListener) slotBytes() int {
-	if l.gro {
+	size := int(l.front.config.UDP.BufferSize)
+	switch {
+	case l.gro:
 		return maxDatagram
+	case l.proxied: // buffer_size is of what follows the header
+		return min(size+proxyproto.MaxSize, maxDatagram)
 	}
-	return int(l.front.config.UDP.BufferSize)
+	return size
 }
 
 // maxDatagram is more than any UDP datagram has, and what UDP_GRO may fill.
@@ -187,6 +203,12 @@ func (l *datagramListener) check(i int, key *flowKey) (count uint64, ok bool) {
 	}
 	fl.segment[i] = 0
 	count = 1
+	if l.proxied && key.port != 0 {
+		if reason := l.introduce(i, key); reason != kept {
+			fl.drop(l.front.stats, ToBackend, reason, count)
+			return count, false
+		}
+	}
 	largest := int(b.hdrs[i].Len)
 	if beside.segment > 0 && largest > beside.segment {
 		fl.segment[i] = uint16(beside.segment)
@@ -197,7 +219,7 @@ func (l *datagramListener) check(i int, key *flowKey) (count uint64, ok bool) {
 	case b.cut(i) || largest > int(l.front.config.UDP.BufferSize):
 		fl.drop(l.front.stats, ToBackend, DropTruncated, count)
 		return count, false
-	case key.port == 0: // nobody can be answered there, and the kernel sends nothing to it
+	case key.port == 0 && key.via == 0: // nobody can be answered there, and the kernel sends nothing to it
 		fl.drop(l.front.stats, ToBackend, DropUnreachable, count)
 		return count, false
 	}
@@ -270,7 +292,11 @@ func (fl *flows) forward(f *flow, slots []slot) {
 		// A backend that has not answered may not be there, and what it refuses can be saved only one by one.
 		d.train = front.config.UDP.GSO && f.flags&noTrainUp == 0 && f.answered > 0
 		hoped := d.train
-		slots, done, errno = fl.send(&d, fl.in, slots)
+		if f.intro == 0 {
+			slots, done, errno = fl.send(&d, fl.in, slots)
+		} else {
+			slots, done, errno = fl.sendIntroduced(f, &d, slots)
+		}
 		if hoped && !d.train {
 			f.flags |= noTrainUp
 		}

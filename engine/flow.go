@@ -59,6 +59,8 @@ type flow struct {
 	prev, next   uint32
 	older, newer uint32
 
+	intro uint32 // number in flows.intros; 0 none, which most have
+
 	// Scratch: the flow's datagrams in the batch of that epoch.
 	epoch      uint64
 	head, tail uint16
@@ -136,8 +138,12 @@ func (fl *flows) tryOpen(l *datagramListener, key *flowKey, hash uint32, to *bal
 	f := fl.table.alloc()
 	f.key, f.hash, f.front, f.flags = *key, hash, front.number, flags
 	f.started, f.last, f.source = fl.sh.stamp(begun), uint32(fl.now), noSource
+	if key.via != 0 {
+		fl.recall(f)
+	}
 	if reason := fl.choose(f, to, nil); reason != kept {
 		flags = f.flags
+		fl.forgetIntro(f)
 		fl.table.release(f)
 		fl.giveRoom(front, flags)
 		fl.spend(fl.sh.loop.Now() - begun)
@@ -147,6 +153,9 @@ func (fl *flows) tryOpen(l *datagramListener, key *flowKey, hash uint32, to *bal
 	f.flags |= inIndex
 	front.await(&fl.table, f)
 	front.flows++
+	if key.via != 0 {
+		fl.proxies.acquire(key.via)
+	}
 	front.stats.Accepted++
 	l.binding.flows.Add(1)
 	fl.schedule(f)
@@ -259,13 +268,18 @@ func (fl *flows) finish(f *flow, b *balancer.Backend, reason Reason) {
 	front.stats.Ended[reason]++
 	front.stats.Duration.observe(duration)
 	if fl.sh.access != nil {
+		via, id := fl.told(f)
 		fl.sh.access.push(Record{Start: fl.sh.loop.Time(f.started), Frontend: front.name, Pool: b.Pool, Backend: b.Name,
-			Client: f.key.clientAddr(), UDP: true, Connect: int64(f.waited) * 1000, Duration: duration, Attempts: f.attempts, Reason: reason,
+			Client: f.key.clientAddr(), Proxy: via, ID: id, UDP: true, Connect: int64(f.waited) * 1000, Duration: duration, Attempts: f.attempts, Reason: reason,
 			C2B: f.bytes[ToBackend], B2C: f.bytes[ToClient], Asked: f.datagrams[ToBackend], Answered: f.datagrams[ToClient]}, &fl.sh.stats)
 	}
 	front.flows--
 	fl.giveRoom(front, f.flags)
 	l := fl.listeners[f.key.listener]
+	if f.key.via != 0 {
+		fl.proxies.release(f.key.via)
+	}
+	fl.forgetIntro(f)
 	fl.table.release(f)
 	if l.binding.flows.Add(-1) == 0 && l.closing {
 		fl.sh.eng.sweep()

@@ -15,8 +15,8 @@ import (
 // goroutine. It is made when the first UDP frontend comes.
 //
 // Where to read on: flow.go has the life of a flow, datagram.go what clients send, reply.go what backends answer,
-// flowsocket.go the way to a backend, refused.go what happens when nobody is there, send.go how datagrams leave;
-// flowtable.go, flowwheel.go, flowports.go and flowrate.go are the structures.
+// proxied.go who the client is where proxies tell, announce.go what backends are told, flowsocket.go the way to a backend, refused.go what happens when nobody is there, send.go how datagrams leave;
+// flowtable.go, flowwheel.go, flowports.go, flowrate.go, proxysockets.go and slab.go are the structures.
 type flows struct {
 	sh *shard
 
@@ -36,6 +36,8 @@ type flows struct {
 	byName    map[string]*front
 	byBackend map[*balancer.Backend]*target
 	bySource  map[netip.Addr]uint16
+	proxies   proxySockets                   // that have told of clients
+	intros    slab[introduction]             // of flows whose clients they told of, or whose backends are told
 	refusals  map[uint32][]*balancer.Backend // by flow: the backends that have refused it since it last had an answer
 	draining  bool                           // the process is about to end: no new flows, and quiet ones end soon
 
@@ -46,6 +48,10 @@ type flows struct {
 
 	// Scratch of one event.
 	in, out *batch // from clients, from backends
+	joined  *batch // datagrams of in with a header before each; nil until somebody wants that
+	apart   *batch // datagrams of in that the kernel had joined; the same
+	joins   []slot // of joined
+	single  []byte // one datagram with a header, to be sent again
 	epoch   uint64 // counts the batches taken into in
 	next    [inBatch]uint16
 	segment [inBatch]uint16
@@ -112,9 +118,10 @@ type target struct {
 	sa      sockaddr // the same for connect(2)
 
 	// Changed by a reload.
-	gone    bool          // no longer in the snapshot
-	sources []uint16      // numbers of the addresses to send from
-	refusal time.Duration // what a refusal counts as, where the pool wants to know how long answers take; else 0
+	gone     bool          // no longer in the snapshot
+	sources  []uint16      // numbers of the addresses to send from
+	announce announcement  // how it is told who clients are
+	refusal  time.Duration // what a refusal counts as, where the pool wants to know how long answers take; else 0
 
 	flows     int
 	refusedAt int64 // tick at which ICMP last said that nobody is there; 0 never
@@ -169,6 +176,7 @@ func (fl *flows) forget(fd int) {
 		if l != nil && l.fd == fd {
 			l.countReceiveDrops()
 			fl.sh.loop.Forget(fd)
+			fl.proxies.forget(l.number)
 			fl.listeners[i] = nil
 		}
 	}
@@ -249,6 +257,7 @@ func (fl *flows) refresh(t *target, snap *balancer.Snapshot) {
 	fl.closeDirect(t) // the next one has the settings of now
 	t.sources = t.sources[:0]
 	if p := snap.Pool(t.backend.Pool); p != nil {
+		t.announce = announcementOf(p.Config)
 		t.refusal = 0
 		if p.Times() {
 			t.refusal = p.Config.ConnectTimeout

@@ -115,6 +115,9 @@ func (fl *flows) attach(f *flow, t *target) {
 	}
 	t.flows++
 	t.stats.Sessions++
+	if t.announce.on || f.intro != 0 {
+		fl.present(f, t)
+	}
 }
 
 // disconnect gives back what f has of its backend, but for the count on it.

@@ -6,12 +6,16 @@ import (
 )
 
 // flowKey is what a datagram says of the flow it belongs to. Every byte counts: it is hashed and compared as memory.
+//
+// Behind a proxy that sends PROXY headers, client and port are those that a header tells of, and via says who told: so one
+// socket of a proxy may carry many clients, and what goes by the client is the same for all.
 type flowKey struct {
 	client   [16]byte // the client's address, IPv4 as mapped
 	local    [16]byte // the address it sent to, where the listener takes several; else zero
 	zone     uint32   // interface of a link-local client
 	listener uint32   // number in flows.listeners
 	target   uint32   // number in flows.targets in mode datagram, where a client has a flow for each backend; else 0
+	via      uint32   // number in flows.proxies of the socket that told of the client; 0: it came itself
 	port     uint16   // the client's port
 	zero     uint16   // always 0: there is no padding between what is hashed
 }

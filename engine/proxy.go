@@ -2,6 +2,7 @@ package engine
 
 import (
 	"crypto/tls"
+	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
 	"net/netip"
@@ -55,7 +56,7 @@ func (s *session) introduce(h *proxyproto.Header) {
 			p.protocol = string(value)
 		case kind == proxyproto.TLVAuthority:
 			p.name = string(value)
-		case kind == proxyproto.TLVUniqueID && len(value) <= 128:
+		case kind == proxyproto.TLVUniqueID && len(value) <= proxyproto.MaxID:
 			p.id = string(value)
 		}
 	}
@@ -121,14 +122,15 @@ func (s *session) announce(out []byte) []byte {
 
 // newID returns what tells a session from every other.
 func newID() string {
+	return string(appendID(nil))
+}
+
+// appendID is newID without a string.
+func appendID(out []byte) []byte {
 	var b [16]byte
-	for i := 0; i < len(b); i += 8 {
-		r := rand.Uint64()
-		for j := range 8 {
-			b[i+j] = byte(r >> (8 * j))
-		}
-	}
-	return hex.EncodeToString(b[:])
+	binary.NativeEndian.PutUint64(b[:], rand.Uint64())
+	binary.NativeEndian.PutUint64(b[8:], rand.Uint64())
+	return hex.AppendEncode(out, b[:])
 }
 
 // describeTLS returns what backends are told of a handshake.

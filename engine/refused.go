@@ -114,7 +114,7 @@ func (fl *flows) failed(f *flow, errno syscall.Errno) bool {
 		errno = e.errno
 		failures++
 		if fl.lately.has(f.number, e.payload) {
-			fl.quotes.add(e.payload)
+			fl.quotes.add(fl.withoutHeader(f, e.payload))
 		} else {
 			lost += f.lostAtOnce(&e)
 		}
@@ -141,6 +141,9 @@ func (fl *flows) refused(f *flow, errno syscall.Errno, failures, lost uint64) bo
 	t.noteRefused(errno, failures)
 	fl.drop(front.stats, ToBackend, DropRefused, lost)
 	back := uint64(len(fl.quotes.lengths))
+	if f.intro != 0 {
+		fl.intros.at(f.intro).told = false // the header may have been in what was lost
+	}
 	switch front.config.UDP.OnBackendGone {
 	case "keep":
 		fl.drop(front.stats, ToBackend, DropRefused, back)
@@ -213,13 +216,17 @@ func (fl *flows) again(l *datagramListener, front *front, key flowKey) *flow {
 // sendAgain sends a datagram that came back to f's new backend.
 func (fl *flows) sendAgain(f *flow, payload []byte) {
 	st := fl.fronts[f.front].stats
-	if errno := fl.o.one(fl.toBackend(f), payload); errno != 0 {
+	data := payload
+	if f.intro != 0 {
+		data = fl.withHeader(f, payload)
+	}
+	if errno := fl.o.one(fl.toBackend(f), data); errno != 0 {
 		fl.drop(st, ToBackend, DropRefused, 1)
 		return
 	}
 	t := fl.targets[f.target]
 	f.lastCount = 1
-	fl.lately.note(f.number, payload, t.v4)
+	fl.lately.note(f.number, data, t.v4)
 	fl.count(f, t, ToBackend, sent{1, uint64(len(payload)), 1})
 }
 

@@ -121,11 +121,15 @@ func (fl *flows) answer(f *flow, b *batch, slots []slot) bool {
 	return true
 }
 
-// toClient makes the next datagrams go to f's client, from the address that it used.
+// toClient makes the next datagrams go to f's client, or the proxy that told of it, from the address that it used.
 func (fl *flows) toClient(f *flow) {
 	l := fl.listeners[f.key.listener]
-	fl.o.to(&f.key.client, f.key.port, f.key.zone, l.v4)
+	key := &f.key
+	if key.via != 0 {
+		key = &fl.proxies.at(key.via).key
+	}
+	fl.o.to(&key.client, key.port, key.zone, l.v4)
 	if l.wildcard {
-		fl.o.from(&f.key.local, f.key.zone, l.v4)
+		fl.o.from(&key.local, key.zone, l.v4)
 	}
 }

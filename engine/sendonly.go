@@ -35,7 +35,16 @@ func (l *datagramListener) passOn(n int) {
 			continue
 		}
 		t := fl.targetOf(b)
-		b.Release() // the datagram is as good as sent
+		b.Release()        // the datagram is as good as sent
+		if t.announce.on { // one by one: headers differ
+			s, header := fl.joinDirect(i, &key, t)
+			if _, size := s.shape(fl.joined); !fits(t.v4, size) {
+				fl.drop(l.front.stats, ToBackend, DropTooBig, count)
+				continue
+			}
+			l.sendTo(t, fl.joined, append(fl.joins[:0], s), header)
+			continue
+		}
 		if t.epoch != fl.epoch {
 			t.epoch, t.head = fl.epoch, uint16(i)
 			fl.order = append(fl.order, t.number)
@@ -46,24 +55,26 @@ func (l *datagramListener) passOn(n int) {
 	}
 	for _, number := range fl.order {
 		t := fl.targets[number]
-		l.sendTo(t, fl.chain(t.head, t.tail))
+		l.sendTo(t, fl.in, fl.chain(t.head, t.tail), 0)
 	}
 }
 
-// sendTo sends the datagrams in those slots to t. Those that it refuses go to another backend, as long as there is one.
-func (l *datagramListener) sendTo(t *target, slots []slot) {
+// sendTo sends the datagrams in those slots of b, each with a header of so many bytes, to t. Those that it refuses go to
+// another backend, as long as there is one.
+func (l *datagramListener) sendTo(t *target, b *batch, slots []slot, header int) {
 	fl := l.fl
 	st := l.front.stats
 	retried := false
 	for t != nil {
 		if reason := fl.openDirect(t); reason != kept {
-			fl.dropSlots(st, ToBackend, reason, fl.in, slots)
+			fl.dropSlots(st, ToBackend, reason, b, slots)
 			return
 		}
 		fl.o.connected()
 		d := destination{fd: int(t.direct), direction: ToBackend, st: st, train: l.front.config.UDP.GSO && !t.noTrain, recall: t.recall(), v4: t.v4}
 		hoped := d.train
-		rest, done, errno := fl.send(&d, fl.in, slots)
+		rest, done, errno := fl.send(&d, b, slots)
+		done.bytes -= done.datagrams * uint64(header)
 		t.noTrain = t.noTrain || hoped && !d.train
 		t.countDirect(st, done)
 		if errno == 0 {
@@ -81,7 +92,7 @@ func (l *datagramListener) sendTo(t *target, slots []slot) {
 		}
 		t = next
 	}
-	fl.dropSlots(st, ToBackend, DropRefused, fl.in, slots)
+	fl.dropSlots(st, ToBackend, DropRefused, b, slots)
 }
 
 func (t *target) countDirect(st *FrontendStats, done sent) {
@@ -175,7 +186,7 @@ func (t *target) fetchErrors() (found int) {
 			continue
 		}
 		fl.lately.note(next.recall(), e.payload, next.v4)
-		next.countDirect(t.lastFront, sent{1, uint64(len(e.payload)), 1})
+		next.countDirect(t.lastFront, sent{1, uint64(len(e.payload) - t.headerLen(e.payload)), 1})
 	}
 	return found
 }

@@ -105,13 +105,16 @@ const (
 	DropReceiveQueue                   // the socket's receive queue was full: the kernel dropped it
 	DropUnwanted                       // an answer that the configuration does not want
 	DropDenied                         // [frontends.NAME.access] denies the client
+	DropBadProxy                       // its PROXY header breaks the rules, or there is none where one is required
+	DropUntrusted                      // its sender is not one of the proxies that are trusted, and a header is required
 	NumDrops                    = iota
 
 	kept DropReason = 255 // not dropped
 )
 
 var dropNames = [NumDrops]string{"table_full", "rate", "overload", "no_route", "no_backend", "no_port", "no_resources",
-	"draining", "refused", "unreachable", "truncated", "too_big", "send_queue", "receive_queue", "unwanted", "denied"}
+	"draining", "refused", "unreachable", "truncated", "too_big", "send_queue", "receive_queue", "unwanted", "denied",
+	"bad_proxy", "proxy_untrusted"}
 
 func (r DropReason) String() string { return dropNames[r] }
 
@@ -119,7 +122,8 @@ func (r DropReason) String() string { return dropNames[r] }
 var dropsOf = [2][]DropReason{
 	ToClient: {DropUnreachable, DropTruncated, DropTooBig, DropSendQueue, DropReceiveQueue, DropUnwanted},
 	ToBackend: {DropTableFull, DropRate, DropOverload, DropNoRoute, DropNoBackend, DropNoPort, DropNoResources, DropDraining, DropRefused,
-		DropUnreachable, DropTruncated, DropTooBig, DropSendQueue, DropReceiveQueue, DropDenied},
+		DropUnreachable, DropTruncated, DropTooBig, DropSendQueue, DropReceiveQueue, DropDenied,
+		DropBadProxy, DropUntrusted},
 }
 
 // DropReasons returns the reasons that datagrams of a direction, ToClient or ToBackend, may be dropped for.

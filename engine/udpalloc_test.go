@@ -5,6 +5,7 @@ package engine
 import (
 	"net"
 	"runtime"
+	"slices"
 	"testing"
 
 	"awe4lb/config"
@@ -14,11 +15,20 @@ import (
 // TestDatagramsAllocateNothing is the gate of the datagram path, whoever allocates in the process: a datagram and its answer
 // over an open flow, alone and in trains, in every mode.
 func TestDatagramsAllocateNothing(t *testing.T) {
-	for _, mode := range []string{"flow", "datagram", "shared", "gro"} {
+	for _, mode := range []string{"flow", "datagram", "shared", "gro", "proxied", "proxied once", "announced", "announced once", "both"} {
 		t.Run(mode, func(t *testing.T) {
 			r := newUDPRig(t, []string{lbtest.EchoDatagrams(t)}, func(c *config.Config) {
 				u := &c.Frontends[0].UDP
 				switch mode {
+				case "proxied", "proxied once":
+					accepts("required")(c)
+				case "announced":
+					announced("every", "unique_id", "crc32c")(c)
+				case "announced once":
+					announced("first")(c)
+				case "both":
+					accepts("required")(c)
+					announced("every", "unique_id", "crc32c")(c)
 				case "datagram":
 					u.Mode = mode
 				case "shared":
@@ -29,15 +39,22 @@ func TestDatagramsAllocateNothing(t *testing.T) {
 			})
 			c := r.client()
 			b := make([]byte, 1200)
+			switch mode {
+			case "proxied once":
+				c.ask(toldDatagram("198.51.100.7:1", "x"))
+			case "proxied", "both":
+				copy(b, toldDatagram("198.51.100.7:1", ""))
+			}
+			out, in := slices.Clone(b), make([]byte, 1500)
 			const burst = 10
 			ping := func() {
 				for range burst {
-					if _, err := c.Write(b); err != nil {
+					if _, err := c.Write(out); err != nil {
 						t.Fatal(err)
 					}
 				}
 				for range burst {
-					if _, err := c.Read(b); err != nil {
+					if _, err := c.Read(in); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -441,8 +441,8 @@ func TestFlowWheelLooksNoMoreThanItMust(t *testing.T) {
 	t.Logf("worst lateness beyond the bound: %d ticks", worst)
 }
 
-// sendTrain sends data as datagrams of segment bytes by one call.
-func sendTrain(t *testing.T, fd int, to *unix.SockaddrInet4, data []byte, segment int) {
+// sendTrain sends data as datagrams of segment bytes by one call; to is nil for a socket that is connected.
+func sendTrain(t *testing.T, fd int, to unix.Sockaddr, data []byte, segment int) {
 	oob := make([]byte, unix.CmsgSpace(2))
 	h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
 	h.Level, h.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT

@@ -65,6 +65,12 @@ const (
 
 	// MaxSize is the most bytes of a header that are taken: version 2 could say more in its TLVs than anybody does.
 	MaxSize = head2 + 4096
+
+	// MaxID is the most bytes of a unique id.
+	MaxID = 128
+
+	// MaxDatagramSize is the most bytes that Append2 adds for a client without TLS: IPv6 addresses, a unique id, a checksum.
+	MaxDatagramSize = head2 + 36 + 3 + MaxID + 3 + 4
 )
 
 // Parse looks at b, everything received so far, and returns what it is. On Found it fills h, which then refers to b, and
@@ -79,6 +85,18 @@ func Parse(b []byte, h *Header) (n int, status Status) {
 		return parse2(b, h)
 	}
 	return 0, NotPROXY
+}
+
+// ParseDatagram is Parse for the beginning of a datagram, which has the whole header or none of it. That is of version 2: the
+// other knows no datagrams, and whatever looks like it is payload.
+func ParseDatagram(b []byte, h *Header) (n int, status Status) {
+	if len(b) < len(signature2) || string(b[:len(signature2)]) != signature2 {
+		return 0, NotPROXY
+	}
+	if n, status = parse2(b, h); status == NeedMore {
+		return 0, Malformed
+	}
+	return n, status
 }
 
 // parse1 reads a line such as "PROXY TCP4 192.0.2.1 192.0.2.2 51000 443\r\n".
@@ -320,7 +338,7 @@ func Append2(out []byte, c *Client) []byte {
 		out = appendTLV(out, TLVAuthority, c.Authority)
 	}
 	if len(c.UniqueID) > 0 {
-		out = appendTLV(out, TLVUniqueID, string(c.UniqueID[:min(len(c.UniqueID), 128)]))
+		out = appendTLV(out, TLVUniqueID, c.UniqueID[:min(len(c.UniqueID), MaxID)])
 	}
 	if c.TLS != nil {
 		out = appendSSL(out, c.TLS)
@@ -353,7 +371,7 @@ func appendPorts(out []byte, c *Client) []byte {
 
 const maxValue = 1024 // bytes of a TLV; longer ones are cut
 
-func appendTLV(out []byte, kind byte, value string) []byte {
+func appendTLV[T string | []byte](out []byte, kind byte, value T) []byte {
 	value = value[:min(len(value), maxValue)]
 	out = append(out, kind)
 	out = binary.BigEndian.AppendUint16(out, uint16(len(value)))

@@ -31,9 +31,13 @@ setpriv                                       util-linux
 named                                         bind9
 dig                                           bind9-dnsutils
 sipp                                          sip-tester
+dnsdist                                       dnsdist
+mariadbd                                      mariadb-server-core
+mariadb                                       mariadb-client-core
+etcd                                          etcd-server
 '
 # The services that come with them. One that came with this installation is not to start with the machine either.
-services='nginx haproxy redis-server postgresql ssh iperf3 named nftables'
+services='nginx haproxy redis-server postgresql ssh iperf3 named nftables dnsdist etcd'
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export DEBIAN_FRONTEND=noninteractive
@@ -97,6 +101,7 @@ if command -v systemctl >/dev/null; then
 		case $service in
 		ssh) package=openssh-server ;;
 		named) package=bind9 ;;
+		etcd) package=etcd-server ;;
 		*) package=$service ;;
 		esac
 		if ! echo "$before" | grep -qx "$package"; then
