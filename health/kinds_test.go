@@ -669,6 +669,8 @@ func TestMySQL(t *testing.T) {
 		{server(greeting, ok), "user = 'check'", good, "version 8.4.2"},
 		{server(greeting, packet(2, wrong(1045, "Access denied"))), "", good, "version"},
 		{server(greeting, packet(2, wrong(1045, "Access denied"))), "user = 'check'", bad, `error 1045, "Access denied"`},
+		{server(greeting, packet(2, wrong(3159, "insecure transport"))), "", good, "version"},
+		{server(greeting, packet(2, wrong(3159, "insecure transport"))), "user = 'check'", bad, "the server wants TLS"},
 		{server(greeting, packet(2, "\xfecaching_sha2_password\x00salt"), packet(4, "\x00\x00\x00\x02\x00\x00\x00")), "", good, "version"},
 		{server(packet(0, wrong(1040, "Too many connections"))), "", bad, "Too many connections"},
 		{server(packet(0, "\xff\x69\x04Host is blocked")), "", bad, "error 1129"},

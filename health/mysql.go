@@ -18,6 +18,7 @@ const (
 	mysqlSwitch     = 0xfe // to another way to log in
 	mysqlQuit       = 1
 	mysqlNoAccess   = 1045 // and others of the login
+	mysqlWantsTLS   = 3159
 	maxMySQLPacket  = 64 << 10
 	mysqlSecure     = 1 << 15 // CLIENT_SECURE_CONNECTION
 	mysqlPlugins    = 1 << 19 // CLIENT_PLUGIN_AUTH
@@ -66,8 +67,11 @@ func judgeMySQLLogin(answer []byte, version string, mustSucceed bool) outcome {
 		return o
 	}
 	code, text := parseMySQLError(answer)
-	if denied := code == mysqlNoAccess || code == 1044 || code == 1251 || code == 1698 || code == 3118 || code == 1524; denied && !mustSucceed {
+	if denied := code == mysqlNoAccess || code == mysqlWantsTLS || code == 1044 || code == 1251 || code == 1698 || code == 3118 || code == 1524; denied && !mustSucceed {
 		return o
+	}
+	if code == mysqlWantsTLS {
+		return isBad("login: the server wants TLS, which this check does not speak; without user any answer is good")
 	}
 	return isBad("login: error %d, %s", code, shown(text))
 }

@@ -16,7 +16,7 @@ func startDnsdist(t *testing.T, address, config string) *program {
 	t.Helper()
 	file := write(t, t.TempDir(), "dnsdist.conf", fmt.Sprintf("setLocal(%q)\nsetACL({\"127.0.0.0/8\"})\nsetSecurityPollSuffix(\"\")\n%s", address, config))
 	p := launch(t, nil, "dnsdist", "--supervised", "--disable-syslog", "-C", file)
-	p.waitFor("dnsdist listens", func() bool { return p.out.has("Listening on " + address) && listens(address) })
+	p.waitFor("dnsdist listens", func() bool { return p.out.has("Listening on "+address) && listens(address) })
 	return p
 }
 
@@ -69,7 +69,7 @@ backends = [{ address = %q }]
 		_, asked, _ := strings.Cut(to, ":")
 		askedPort := 0
 		_, _ = fmt.Sscan(asked, &askedPort)
-		for i := range 5 {
+		for i := range 2 {
 			client, port := fmt.Sprintf("127.0.0.%d", 70+i), freePort(t)
 			for name, want := range map[string]string{"client.test": client, "port.test": number(port), "asked.test": number(askedPort), "id.test": number(32)} {
 				if got := ask(to, client, port, name); got != want {

@@ -5,8 +5,12 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -240,4 +244,121 @@ func TestHealthOfPostgres(t *testing.T) {
 	lbtest.Eventually(t, "no session of a check is left", func() bool {
 		return psql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'awe4lb-health' AND state = 'idle' AND now() - state_change > interval '2s'") == "0\n"
 	})
+}
+
+// startMariaDB starts a MariaDB with a new folder, and returns it, its address and what runs SQL as root. start starts it again.
+func startMariaDB(t *testing.T, settings ...string) (p *program, address string, sql func(string) string, start func() *program) {
+	t.Helper()
+	needRoot(t, "MariaDB runs as its user, root here")
+	dir, port := openDir(t), freePort(t)
+	data, socket := filepath.Join(dir, "data"), filepath.Join(dir, "s")
+	run(t, "mariadb-install-db", "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db", "--user=root")
+	start = func() *program {
+		p := launch(t, nil, "mariadbd", append([]string{"--no-defaults", "--user=root", "--datadir=" + data, "--socket=" + socket, "--port=" + fmt.Sprint(port),
+			"--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=8M"}, settings...)...)
+		p.waitFor("mariadbd serves", func() bool { return p.out.has("ready for connections") })
+		return p
+	}
+	sql = func(query string) string {
+		return run(t, "mariadb", "--no-defaults", "--user=root", "--socket="+socket, "--batch", "--skip-column-names", "-e", query)
+	}
+	return start(), local(port), sql, start
+}
+
+// TestHealthOfMariaDB: who is let in, who is not, and that a server that is asked for weeks by somebody it does not know does not
+// block us; stalled, gone and back.
+func TestHealthOfMariaDB(t *testing.T) {
+	p, address, sql, again := startMariaDB(t, "--max-connect-errors=3", "--ssl=0")
+	sql("CREATE USER 'check'@'%'; CREATE USER 'locked'@'%' IDENTIFIED BY 's3cret'")
+	lb := start(t, checkedPool("any", address, "kind = \"mysql\"\n")+checkedPool("known", address, "kind = \"mysql\"\nuser = \"check\"\n")+
+		checkedPool("locked", address, "kind = \"mysql\"\nuser = \"locked\"\n"))
+	lb.expectError("no backend of the pool is up")
+	lb.wantHealth("any", address, "up", "")
+	lb.wantHealth("known", address, "up", "")
+	lb.wantHealth("locked", address, "down", "error 1045")
+	denied := func() (n int) {
+		_, _ = fmt.Sscan(strings.Fields(sql("SHOW GLOBAL STATUS LIKE 'Aborted_connects'"))[1], &n)
+		return n
+	}
+	lbtest.Eventually(t, "ten checks were turned away", func() bool { return denied() >= 10 })
+	if state := lb.health()["any/"+address].State; state != "up" {
+		t.Errorf("after ten checks: %s", state)
+	}
+	if aborted := strings.Fields(sql("SHOW GLOBAL STATUS LIKE 'Aborted_clients'"))[1]; aborted != "0" {
+		t.Errorf("%s checks have left without a word", aborted)
+	}
+	p.signal(syscall.SIGSTOP) // it listens, and never answers
+	lb.wantHealth("known", address, "down", "greeting: ")
+	p.signal(syscall.SIGCONT)
+	lb.wantHealth("known", address, "up", "")
+	sql("SET GLOBAL require_secure_transport = ON") // MySQL says what it wants, MariaDB only denies
+	lb.wantHealth("known", address, "down", "error 1045")
+	lb.wantHealth("any", address, "up", "")
+	p.end(syscall.SIGTERM)
+	lb.wantHealth("any", address, "down", "connection refused")
+	again()
+	lb.wantHealth("any", address, "up", "")
+	lb.wantHealth("known", address, "up", "")
+}
+
+// TestHealthOfGRPC: etcd has the health service of gRPC.
+func TestHealthOfGRPC(t *testing.T) {
+	client, peer, dir := local(freePort(t)), local(freePort(t)), t.TempDir()
+	up := func() *program {
+		p := launch(t, nil, "etcd", "--data-dir", dir, "--listen-client-urls", "http://"+client, "--advertise-client-urls", "http://"+client,
+			"--listen-peer-urls", "http://"+peer, "--initial-advertise-peer-urls", "http://"+peer, "--initial-cluster", "default=http://"+peer, "--unsafe-no-fsync")
+		p.waitFor("etcd serves", func() bool { return listens(client) })
+		return p
+	}
+	p := up()
+	lb := start(t, checkedPool("well", client, "kind = \"grpc\"\n")+checkedPool("unknown", client, "kind = \"grpc\"\nservice = \"shop.v1.Cart\"\n"))
+	lb.expectError("no backend of the pool is up")
+	lb.wantHealth("well", client, "up", "")
+	lb.wantHealth("unknown", client, "down", "the service is not known there")
+	p.signal(syscall.SIGSTOP)
+	lb.wantHealth("well", client, "down", "no answer within")
+	p.signal(syscall.SIGCONT)
+	lb.wantHealth("well", client, "up", "")
+	p.end(syscall.SIGTERM)
+	lb.wantHealth("well", client, "down", "connection refused")
+	up()
+	lb.wantHealth("well", client, "up", "")
+}
+
+// TestHealthOfLiars: backends that listen and never answer, that answer too slowly, and that are ill every other time, who must
+// not flap.
+func TestHealthOfLiars(t *testing.T) {
+	silent := lbtest.Silent(t)
+	slow := lbtest.Serve(t, func(c *net.TCPConn) {
+		for _, b := range []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") {
+			if _, err := c.Write([]byte{b}); err != nil {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	})
+	var asked atomic.Int64
+	flapping := lbtest.Serve(t, func(c *net.TCPConn) {
+		status := "200 OK"
+		if asked.Add(1)%2 == 0 {
+			status = "503 Service Unavailable"
+		}
+		_, _ = c.Read(make([]byte, 4096))
+		fmt.Fprintf(c, "HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", status)
+		_ = c.CloseWrite()
+		_, _ = io.Copy(io.Discard, c)
+	})
+	lb := start(t, checkedPool("silent", silent, "kind = \"http\"\n")+checkedPool("accepts", silent, "")+checkedPool("slow", slow, "kind = \"http\"\n")+
+		strings.NewReplacer("fall = 1", "fall = 4", "rise = 1", "rise = 4").Replace(checkedPool("flapping", flapping, "kind = \"http\"\n")))
+	lb.expectError("no backend of the pool is up")
+	lb.wantHealth("silent", silent, "down", "no answer within")
+	lb.wantHealth("accepts", silent, "up", "") // a connection is all that it asks for
+	lb.wantHealth("slow", slow, "down", "no answer within")
+	first := lb.health()["flapping/"+flapping].State
+	events := strings.Count(string(lb.get("/api/v1/events")), `"flapping"`)
+	begun := asked.Load()
+	lbtest.Eventually(t, "the one that flaps was asked twelve times more", func() bool { return asked.Load() >= begun+12 })
+	if now := strings.Count(string(lb.get("/api/v1/events")), `"flapping"`); now != events || lb.health()["flapping/"+flapping].State != first {
+		t.Errorf("it was %s with %d changes, and is %s with %d", first, events, lb.health()["flapping/"+flapping].State, now)
+	}
 }
