@@ -163,9 +163,9 @@ func writeFrontends(x *exposition, st *status) {
 			}
 		})
 	}
-	sources("awe4lb_server_sources", "gauge", "Source prefixes that have sessions, where max_connections_per_source counts them.",
+	sources("awe4lb_server_sources", "gauge", "Source prefixes that have sessions or flows, where a limit of each source counts them.",
 		func(f *frontendStatus, name string) { x.gauge(float64(f.Sources.Tracked), name, f.labels) })
-	sources("awe4lb_server_sources_untracked_total", "counter", "Sessions that max_connections_per_source did not count: no place was left for their source.",
+	sources("awe4lb_server_sources_untracked_total", "counter", "Sessions and flows that max_connections_per_source or udp.max_flows_per_source did not count: no place was left for their source.",
 		func(f *frontendStatus, name string) { x.count(f.Sources.Untracked, name, f.labels) })
 	writeHandshakes(x, st)
 	full, starved := uint64(0), uint64(0)

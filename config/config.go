@@ -267,9 +267,10 @@ type UDP struct {
 	MaxRequests      int           `toml:"max_requests" range:"0..2147483647"`   // datagrams of a client to one backend, then it is balanced anew; default 0 = no limit
 	MaxResponses     int           `toml:"max_responses" range:"0..2147483647"`  // datagrams a backend may answer to a flow, then it ends; default 0 = no limit
 
-	NewFlowRate     int `toml:"new_flow_rate" range:"0..1000000"`  // new flows per second of one source prefix; default 0 = no limit
-	NewFlowPrefixV4 int `toml:"new_flow_prefix_v4" range:"0..32"`  // bits of an IPv4 source prefix; default 24
-	NewFlowPrefixV6 int `toml:"new_flow_prefix_v6" range:"0..128"` // bits of an IPv6 source prefix; default 56
+	NewFlowRate       int `toml:"new_flow_rate" range:"0..1000000"`         // new flows per second of one source prefix; default 0 = no limit
+	MaxFlowsPerSource int `toml:"max_flows_per_source" range:"0..16777216"` // flows at once of one source prefix; default 0 = no limit
+	NewFlowPrefixV4   int `toml:"new_flow_prefix_v4" range:"0..32"`         // bits of an IPv4 source prefix, for these two; default 24
+	NewFlowPrefixV6   int `toml:"new_flow_prefix_v6" range:"0..128"`        // bits of an IPv6 source prefix, for these two; default 56
 
 	OnBackendGone string         `toml:"on_backend_gone" oneof:"move keep cut"` // flows of a backend that refuses, is removed, or is down: move to another, keep until idle, or cut; default move
 	Transparent   bool           `toml:"transparent"`                           // backends see the client's address and port; default false; needs CAP_NET_ADMIN and routes; new flows

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
+	"strconv"
 )
 
 // What a frontend's protocol asks for, and the rules of [frontends.NAME.udp].
@@ -19,7 +21,7 @@ func (d *decoder) checkProtocol(f *Frontend) {
 		hint  string
 	}{
 		{&f.MaxConnections, "udp.max_flows bounds the flows"},
-		{&f.MaxConnectionsPerSource, "udp.new_flow_rate bounds new flows of a source"},
+		{&f.MaxConnectionsPerSource, "udp.max_flows_per_source bounds the flows of a source"},
 		{&f.ConnectionRate, "udp.new_flow_rate bounds new flows"},
 		{&f.ConnectionBurst, ""},
 		{&f.ConnectionRatePerSource, "udp.new_flow_rate bounds new flows of a source"},
@@ -52,6 +54,9 @@ func (d *decoder) checkUDP(u *UDP) {
 	}
 	if p, ok := d.places[&u.MaxRequests]; ok && u.MaxRequests > 0 && u.Mode == "datagram" {
 		d.fail(p, Error{Problem: `has no meaning in mode "datagram", which balances each datagram anyway`})
+	}
+	if p, ok := d.places[&u.MaxFlowsPerSource]; ok && u.MaxFlowsPerSource > u.MaxFlows {
+		d.fail(p, Error{Got: strconv.Itoa(u.MaxFlowsPerSource), Want: fmt.Sprintf("at most max_flows, which is %d", u.MaxFlows)})
 	}
 	if u.GRO && (u.MaxRequests > 0 || u.MaxResponses > 0) {
 		if p, ok := d.places[&u.GRO]; ok {

@@ -39,6 +39,7 @@ type flow struct {
 	target uint32 // number in flows.targets
 	fd     int32  // connected to it; -1 where the shard's socket is shared (AnyIP)
 	source uint16 // number in flows.sources: whose lease it holds; noSource when its address is the client's
+	held   uint16 // number in flows.held: where its source counts it; 0 nowhere
 	lease  uint32 // stands for its local port; in AnyIP for its address
 
 	// What has happened.
@@ -120,7 +121,8 @@ func (fl *flows) tryOpen(l *datagramListener, key *flowKey, hash uint32, to *bal
 	if l.closing || fl.draining {
 		return nil, DropDraining
 	}
-	if !guardOf(front.front).allows(key.clientIP()) {
+	g := guardOf(front.front)
+	if !g.allows(key.clientIP()) {
 		return nil, DropDenied
 	}
 	begun := fl.sh.loop.Now()
@@ -131,19 +133,25 @@ func (fl *flows) tryOpen(l *datagramListener, key *flowKey, hash uint32, to *bal
 		fl.sh.eng.clock(), u.NewFlowRate, u.NewFlowRate) {
 		return nil, DropRate
 	}
+	held, reason := g.admitFlow(key.clientIP(), front.stats)
+	if reason != kept {
+		return nil, reason
+	}
 	flags, ok := fl.makeRoom(front)
 	if !ok {
+		held.dismiss(key.clientIP())
 		return nil, DropTableFull
 	}
 	f := fl.table.alloc()
 	f.key, f.hash, f.front, f.flags = *key, hash, front.number, flags
-	f.started, f.last, f.source = fl.sh.stamp(begun), uint32(fl.now), noSource
+	f.started, f.last, f.source, f.held = fl.sh.stamp(begun), uint32(fl.now), noSource, fl.hold(held)
 	if key.via != 0 {
 		fl.recall(f)
 	}
 	if reason := fl.choose(f, to, nil); reason != kept {
 		flags = f.flags
 		fl.forgetIntro(f)
+		fl.letGo(f)
 		fl.table.release(f)
 		fl.giveRoom(front, flags)
 		fl.spend(fl.sh.loop.Now() - begun)
@@ -280,6 +288,7 @@ func (fl *flows) finish(f *flow, b *balancer.Backend, reason Reason) {
 		fl.proxies.release(f.key.via)
 	}
 	fl.forgetIntro(f)
+	fl.letGo(f)
 	fl.table.release(f)
 	if l.binding.flows.Add(-1) == 0 && l.closing {
 		fl.sh.eng.sweep()

@@ -364,3 +364,80 @@ func TestSendOnlyMovesOffADeadBackend(t *testing.T) {
 		t.Errorf("only %d of 50 arrived", n.Load())
 	}
 }
+
+// TestMaxFlowsPerSource: a source has its limit and no more, whatever shards its flows are on; what ends gives its place back,
+// also when a reload has changed the prefixes or taken the limit away meanwhile.
+func TestMaxFlowsPerSource(t *testing.T) {
+	backend := lbtest.EchoDatagrams(t)
+	with := func(limit, bits int) func(*config.Config) {
+		return func(c *config.Config) {
+			u := &c.Frontends[0].UDP
+			u.MaxFlowsPerSource, u.NewFlowPrefixV4, u.IdleTimeout = limit, bits, time.Second
+		}
+	}
+	r := newUDPRig(t, []string{backend}, with(10, 32))
+	begin := func(source string, n int) {
+		var wg sync.WaitGroup
+		for range n {
+			d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(source)}}
+			c, err := d.Dial("udp", r.address())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+			wg.Go(func() { _, _ = c.Write([]byte("x")) })
+		}
+		wg.Wait()
+	}
+	begin("127.0.0.2", 30)
+	r.wantDropped(ToBackend, DropSourceLimit, 20)
+	r.wantFlows(10)
+	begin("127.0.0.3", 10)
+	r.wantFlows(20)
+	if n := r.e.Stats().Sources["f"]; n != 2 {
+		t.Errorf("%d sources; want 2", n)
+	}
+
+	r.apply(testConfig([]string{backend}, asUDP(with(5, 24)))) // counted anew, by network
+	begin("127.0.0.4", 10)
+	r.wantDropped(ToBackend, DropSourceLimit, 25)
+	r.apply(testConfig([]string{backend}, asUDP(with(0, 24))))
+	begin("127.0.0.5", 10)
+	r.wantFlows(35)
+	r.wantFlows(0) // they end
+	r.apply(testConfig([]string{backend}, asUDP(with(10, 32))))
+	begin("127.0.0.2", 11)
+	r.wantDropped(ToBackend, DropSourceLimit, 26)
+	r.wantFlows(10)
+	for _, sh := range r.e.shards {
+		sh.loop.Call(func() {
+			if sh.flows != nil && len(sh.flows.held) > 4 {
+				t.Errorf("%d tables are held", len(sh.flows.held))
+			}
+		})
+	}
+}
+
+// TestMaxFlowsPerSourceOfUnlucky: a flow that cannot begin for another reason takes nothing of its source's.
+func TestMaxFlowsPerSourceOfUnlucky(t *testing.T) {
+	r := newUDPRig(t, nil, func(c *config.Config) { c.Frontends[0].UDP.MaxFlowsPerSource = 1 })
+	c := r.client()
+	for range 3 {
+		c.say("x")
+	}
+	r.wantDropped(ToBackend, DropNoBackend, 3)
+	if n := r.e.Stats().Sources["f"]; n != 0 {
+		t.Errorf("%d sources are counted", n)
+	}
+	backend := lbtest.EchoDatagrams(t)
+	r.apply(testConfig([]string{backend}, asUDP(func(c *config.Config) {
+		accepts("optional")(c)
+		c.Frontends[0].UDP.MaxFlowsPerSource, c.Frontends[0].UDP.NewFlowPrefixV4 = 1, 32
+	})))
+	c.ask("x")
+	for _, source := range []string{"198.51.100.1:1", "198.51.100.2:1"} { // behind a proxy each has its own
+		c.ask(toldDatagram(source, "x"))
+	}
+	c.say(toldDatagram("198.51.100.1:2", "x"))
+	r.wantDropped(ToBackend, DropSourceLimit, 1)
+}

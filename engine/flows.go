@@ -36,6 +36,7 @@ type flows struct {
 	byName    map[string]*front
 	byBackend map[*balancer.Backend]*target
 	bySource  map[netip.Addr]uint16
+	held      []heldTable                    // where flows are counted by source; 0 unused
 	proxies   proxySockets                   // that have told of clients
 	intros    slab[introduction]             // of flows whose clients they told of, or whose backends are told
 	refusals  map[uint32][]*balancer.Backend // by flow: the backends that have refused it since it last had an answer

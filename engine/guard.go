@@ -15,7 +15,7 @@ type guard struct {
 	list         *acl.List        // nil: everybody
 	limits       *config.Frontend // whose limits they are
 	bits4, bits6 int              // of a source prefix
-	sources      *sourceTable     // of max_connections_per_source; nil without
+	sources      *sourceTable     // of max_connections_per_source, or udp.max_flows_per_source; nil without
 	perSource    *rateTable       // of connection_rate_per_source; nil without
 	total        *bucket          // of connection_rate; nil without
 }
@@ -44,11 +44,15 @@ func (e *Engine) prepareGuards(next *balancer.Snapshot) (*acl.Set, map[string]*g
 // newGuard returns the guard of c, nil when it needs none. It goes on counting where old, which may be nil, does.
 func newGuard(c *config.Frontend, list *acl.List, old *guard) *guard {
 	g := &guard{list: list, limits: c, bits4: c.SourcePrefixV4, bits6: c.SourcePrefixV6}
+	perSource := c.MaxConnectionsPerSource
+	if c.IsUDP() {
+		perSource, g.bits4, g.bits6 = c.UDP.MaxFlowsPerSource, c.UDP.NewFlowPrefixV4, c.UDP.NewFlowPrefixV6
+	}
 	if old == nil {
 		old = &guard{}
 	}
 	same := old.bits4 == g.bits4 && old.bits6 == g.bits6
-	if c.MaxConnectionsPerSource > 0 {
+	if perSource > 0 {
 		if g.sources = old.sources; g.sources == nil || !same {
 			g.sources = newSourceTable(g.bits4, g.bits6, sourcePlaces)
 		}
@@ -122,6 +126,25 @@ func burstOf(rate, burst int) int {
 		return rate
 	}
 	return burst
+}
+
+// admitFlow returns why a client's flow may not begin, or kept. In that case it has counted the flow in the table that it
+// returns, if any, as admit does.
+func (g *guard) admitFlow(client netip.Addr, st *FrontendStats) (held *sourceTable, reason DropReason) {
+	if !g.allows(client) {
+		return nil, DropDenied
+	}
+	if g == nil || g.sources == nil {
+		return nil, kept
+	}
+	switch g.sources.acquire(client, g.limits.UDP.MaxFlowsPerSource) {
+	case overLimit:
+		return nil, DropSourceLimit
+	case untracked:
+		st.Untracked++
+		return nil, kept
+	}
+	return g.sources, kept
 }
 
 // allows reports whether a client may come, by the access list alone.

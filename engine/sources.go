@@ -116,6 +116,57 @@ func (t *sourceTable) release(client netip.Addr) {
 	panic("engine: a source is released that was not counted")
 }
 
+// dismiss is release where t may be nil: nobody counts.
+func (t *sourceTable) dismiss(client netip.Addr) {
+	if t != nil {
+		t.release(client)
+	}
+}
+
+// heldTable is a table that flows of a shard are counted in: they have no pointers, and it may be that of a configuration
+// before.
+type heldTable struct {
+	table *sourceTable
+	flows int // 0: the place is free
+}
+
+// hold returns the number under which a flow counted in t is to remember it; 0 for nil.
+func (fl *flows) hold(t *sourceTable) uint16 {
+	if t == nil {
+		return 0
+	}
+	free := 0
+	for i := range fl.held { // one for each frontend, and those of reloads that still have flows
+		if h := &fl.held[i]; h.table == t {
+			h.flows++
+			return uint16(i)
+		} else if i > 0 && h.flows == 0 {
+			free = i
+		}
+	}
+	if free == 0 {
+		if len(fl.held) == 0 {
+			fl.held = append(fl.held, heldTable{})
+		}
+		fl.held = append(fl.held, heldTable{})
+		free = len(fl.held) - 1
+	}
+	fl.held[free] = heldTable{t, 1}
+	return uint16(free)
+}
+
+// letGo gives back what f's source has of it.
+func (fl *flows) letGo(f *flow) {
+	if f.held == 0 {
+		return
+	}
+	h := &fl.held[f.held]
+	h.table.release(f.key.clientIP())
+	if h.flows--; h.flows == 0 {
+		h.table = nil
+	}
+}
+
 // place returns the stripe of a prefix and the head of its chain there.
 func (t *sourceTable) place(prefix *[16]byte) (*sourceStripe, *uint32) {
 	h := maphash.Bytes(t.seed, prefix[:])

@@ -106,6 +106,7 @@ const (
 	DropUnwanted                       // an answer that the configuration does not want
 	DropDenied                         // [frontends.NAME.access] denies the client
 	DropBadProxy                       // its PROXY header breaks the rules, or there is none where one is required
+	DropSourceLimit                    // its source prefix has udp.max_flows_per_source
 	DropUntrusted                      // its sender is not one of the proxies that are trusted, and a header is required
 	NumDrops                    = iota
 
@@ -114,7 +115,7 @@ const (
 
 var dropNames = [NumDrops]string{"table_full", "rate", "overload", "no_route", "no_backend", "no_port", "no_resources",
 	"draining", "refused", "unreachable", "truncated", "too_big", "send_queue", "receive_queue", "unwanted", "denied",
-	"bad_proxy", "proxy_untrusted"}
+	"bad_proxy", "source_limit", "proxy_untrusted"}
 
 func (r DropReason) String() string { return dropNames[r] }
 
@@ -123,7 +124,7 @@ var dropsOf = [2][]DropReason{
 	ToClient: {DropUnreachable, DropTruncated, DropTooBig, DropSendQueue, DropReceiveQueue, DropUnwanted},
 	ToBackend: {DropTableFull, DropRate, DropOverload, DropNoRoute, DropNoBackend, DropNoPort, DropNoResources, DropDraining, DropRefused,
 		DropUnreachable, DropTruncated, DropTooBig, DropSendQueue, DropReceiveQueue, DropDenied,
-		DropBadProxy, DropUntrusted},
+		DropBadProxy, DropUntrusted, DropSourceLimit},
 }
 
 // DropReasons returns the reasons that datagrams of a direction, ToClient or ToBackend, may be dropped for.
@@ -167,7 +168,7 @@ type FrontendStats struct {
 	Bytes    [2]uint64          // by ToClient and ToBackend, as sent
 	Duration Histogram          // from accept, or a flow's first datagram, to the end
 
-	Untracked uint64 // sessions that max_connections_per_source did not count: no place was left for their source
+	Untracked uint64 // sessions and flows that max_connections_per_source and udp.max_flows_per_source did not count: no place was left for their source
 
 	// Where TLS ends here.
 	Handshakes       [NumTLSVersions]uint64 // done, by version from TLS 1.0
@@ -224,7 +225,7 @@ type Stats struct {
 	Pools     map[string]*PoolStats
 
 	Workers  tlsbridge.WorkerStats // those who make TLS handshakes
-	Sources  map[string]int        // by frontend with max_connections_per_source: source prefixes that have sessions
+	Sources  map[string]int        // by frontend with a limit for each source: source prefixes that have sessions or flows
 	HalfOpen map[string]int        // by frontend: clients that have not said what routing needs, or not finished their handshake
 }
 
