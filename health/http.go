@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"awe4lb/config"
@@ -104,7 +105,10 @@ func (p *Prober) request(ctx context.Context, c *check, alpn string, ask func(cl
 			return nil, err
 		}
 		if !c.h.UseTLS {
-			return conn, nil
+			if alpn == "h2" { // where we speak first anyway
+				return conn, nil
+			}
+			return &patient{Conn: conn, asked: make(chan struct{})}, nil
 		}
 		secure, o := p.handshake(ctx, c, conn, nil, alpn)
 		if o != nil {
@@ -159,4 +163,30 @@ func (c *check) failedHTTP(err error) outcome {
 		return isBad("answer: it does not speak TLS")
 	}
 	return c.failed("answer", err)
+}
+
+// patient is a connection that is not read before something was sent: of a server that answers before it is asked, net/http
+// tells the log of the whole process.
+type patient struct {
+	net.Conn
+	asked chan struct{}
+	once  sync.Once
+}
+
+func (c *patient) ask() { c.once.Do(func() { close(c.asked) }) }
+
+func (c *patient) Read(b []byte) (int, error) {
+	<-c.asked
+	return c.Conn.Read(b)
+}
+
+func (c *patient) Write(b []byte) (int, error) {
+	c.ask()
+	return c.Conn.Write(b)
+}
+
+// Close lets a reader go too.
+func (c *patient) Close() error {
+	c.ask()
+	return c.Conn.Close()
 }

@@ -2,6 +2,7 @@ package health
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -719,4 +720,18 @@ func TestThousandBackends(t *testing.T) {
 		}
 		return true
 	})
+}
+
+// TestAnswersBeforeAsked: a server that speaks first is judged as others, and strangers write nothing into the process' log.
+func TestAnswersBeforeAsked(t *testing.T) {
+	var said bytes.Buffer
+	log.SetOutput(&said)
+	defer log.SetOutput(os.Stderr)
+	backend := says(t, true, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	for range 300 {
+		expectOutcome(t, "http", probeOnce(t, backend, "kind = 'http'\n"), good, "200")
+	}
+	if said.Len() > 0 {
+		t.Errorf("the log has %q", said.String())
+	}
 }
