@@ -144,7 +144,7 @@ func newWeb(o HTTPOptions) (*web, error) {
 	if err != nil {
 		return nil, err
 	}
-	dialer := &net.Dialer{Control: w.control}
+	dialer := &net.Dialer{Control: allowed(o.Allow)}
 	w.client = &http.Client{
 		CheckRedirect: w.redirect,
 		Transport: &http.Transport{
@@ -246,9 +246,11 @@ func (w *web) do(req *http.Request) (*http.Response, error) {
 }
 
 // badStatus does not quote the body: servers that explain themselves repeat the request, with its secrets.
-func badStatus(code int) error {
-	return fail(ReasonStatus, fmt.Errorf("status %d; want 200", code))
-}
+func badStatus(code int) error { return fail(ReasonStatus, &statusError{code}) }
+
+type statusError struct{ code int }
+
+func (e *statusError) Error() string { return fmt.Sprintf("status %d; want 200", e.code) }
 
 func (w *web) request(ctx context.Context) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url.String(), nil)
@@ -295,17 +297,19 @@ func (w *web) redirect(next *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// control looks at the address that a connection is about to be made to.
-func (w *web) control(_, address string, _ syscall.RawConn) error {
-	a, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return err
+// allowed returns what looks at the address that a connection is about to be made to.
+func allowed(allow []netip.Prefix) func(_, address string, _ syscall.RawConn) error {
+	return func(_, address string, _ syscall.RawConn) error {
+		a, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return err
+		}
+		ip := a.Addr().WithZone("").Unmap()
+		if why := forbidden(ip); why != "" && !slices.ContainsFunc(allow, func(p netip.Prefix) bool { return p.Contains(ip) }) {
+			return fail(ReasonRefused, fmt.Errorf("%s is refused: it is %s; allow it if that is what you want", ip, why))
+		}
+		return nil
 	}
-	ip := a.Addr().WithZone("").Unmap()
-	if why := forbidden(ip); why != "" && !slices.ContainsFunc(w.o.Allow, func(p netip.Prefix) bool { return p.Contains(ip) }) {
-		return fail(ReasonRefused, fmt.Errorf("%s is refused: it is %s; allow it if that is what you want", ip, why))
-	}
-	return nil
 }
 
 // Metadata services that are not at a link-local address: AWS by IPv6, Alibaba, Azure.
