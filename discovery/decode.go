@@ -6,6 +6,7 @@ import (
 	"io"
 	"regexp"
 	"strconv"
+	"strings"
 )
 
 // Format of a list as bytes.
@@ -35,6 +36,7 @@ type decoder struct {
 	line    *regexp.Regexp
 	groups  map[string]int
 	paths   paths
+	single  bool // JSON: an object without a list in it is an element itself
 }
 
 func newDecoder(d Decoding) (*decoder, error) {
@@ -92,6 +94,36 @@ func (d *decoder) entry(list *List, where string, n int, b Backend, err error) e
 		list.Why = clip(err.Error())
 	}
 	list.Skipped++
+	return nil
+}
+
+// value reads one value of a store of keys and values, which is a list of its own. An empty one means that the last part of
+// its key is the address. Auto: JSON if it begins with { or [, otherwise Text.
+func (d *decoder) value(key string, value []byte) (List, error) {
+	text, auto := strings.TrimSpace(string(value)), Text
+	switch {
+	case text == "":
+		text = key[strings.LastIndexByte(key, '/')+1:]
+	case text[0] == '{' || text[0] == '[':
+		auto = JSON
+	}
+	return d.decode([]byte(text), auto)
+}
+
+// join adds what a value gave, or its error, to list. It returns an error when that ends the list.
+func (d *decoder) join(list *List, what string, more List, err error) error {
+	if err != nil {
+		if !d.lenient {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		list.skip(what, err)
+		return nil
+	}
+	list.Backends = append(list.Backends, more.Backends...)
+	if more.Skipped > 0 && list.Skipped == 0 {
+		list.Why = clip(what + ": " + more.Why)
+	}
+	list.Skipped += more.Skipped
 	return nil
 }
 

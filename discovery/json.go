@@ -172,7 +172,10 @@ func (d *decoder) array(root any) ([]any, error) {
 		at, _ = d.paths.list.get(root)
 	} else if o, ok := root.(map[string]any); ok {
 		if at, ok = o["backends"]; !ok {
-			at = o["hosts"]
+			at, ok = o["hosts"]
+		}
+		if !ok && d.single {
+			return []any{o}, nil
 		}
 	}
 	a, ok := at.([]any)
