@@ -40,8 +40,8 @@ const (
 	ReasonDecode   = "decode"   // the answer is not what its format says
 	ReasonTooLarge = "toolarge" // more bytes or more backends than allowed
 	ReasonExit     = "exit"     // exec: exit status other than 0, or killed by a signal
-	ReasonStatus   = "status"   // http: any status but 200, and 304 where it was asked for
-	ReasonRefused  = "refused"  // http: an address or a redirect that is not allowed
+	ReasonStatus   = "status"   // by HTTP: any status but 200, and 304 where it was asked for; redis: an error
+	ReasonRefused  = "refused"  // by HTTP and redis: an address, a redirect or a certificate that is not allowed
 	ReasonNXDomain = "nxdomain" // dns, srv: there is no such name
 	ReasonServFail = "servfail" // dns, srv: the resolver could not find out, or would not
 	ReasonOther    = "other"
