@@ -6,9 +6,14 @@ BUILD   := CGO_ENABLED=0 $(GO) build -buildvcs=auto -trimpath -ldflags '-s -w -X
 # Pinned tools, run from the module cache.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 10s
+# Which servers test-real follows, and how long each is down.
+KINDS       ?= Etcd Redis Docker LXD
+DOWN        ?= 1m
+empty       :=
+space       := $(empty) $(empty)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check lint unit race fuzz e2e deps bench bench-quick soak soak-udp clean
+.PHONY: help run build test check lint unit race fuzz e2e test-real deps bench bench-quick soak soak-udp clean
 
 help: ## list the targets
 	@echo 'awe4lb: make TARGET'
@@ -28,8 +33,8 @@ check: lint unit race fuzz ## what needs nothing but Go: lint, unit tests, the r
 lint: ## gofmt, go vet, staticcheck
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt -w these:"; echo "$$files"; exit 1; fi
 	$(GO) vet ./...
-	$(GO) vet -tags e2e ./...
-	$(GO) run $(STATICCHECK) -tags e2e ./...
+	$(GO) vet -tags e2e,real ./...
+	$(GO) run $(STATICCHECK) -tags e2e,real ./...
 	$(GO) mod tidy -diff
 
 unit: ## unit tests, the architecture test among them
@@ -47,6 +52,10 @@ fuzz: ## fuzz everything that reads what strangers write, FUZZTIME (10s) each
 
 e2e: ## real software through the balancer, and a CA that issues: nginx, curl, wrk, redis, PostgreSQL, ssh, iperf3, bind9, sipp, QUIC
 	$(GO) test -tags e2e -count=1 -timeout 8m ./internal/e2e ./tlsbridge/acme
+
+test-real: ## discovery beside real servers that restart and are down: etcd, Redis, Docker, LXD; 8 minutes; KINDS=Etcd DOWN=15s for less
+	./internal/real/deps.sh $(KINDS)
+	$(GO) test -tags real -count=1 -timeout 20m ./internal/real -run '^Test($(subst $(space),|,$(strip $(KINDS))))' -down $(DOWN)
 
 deps: ## install what e2e and bench need (Debian packages, by apt-get as root)
 	./internal/e2e/deps.sh

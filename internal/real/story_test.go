@@ -1,0 +1,244 @@
+//go:build real
+
+package real
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"awe4lb/discovery"
+)
+
+// world is a server with backends in it, as its operators see it.
+type world interface {
+	source() discovery.Source
+	add(n, weight int) (entry string) // and returns what it is to be in a list
+	change(n, weight int) (entry string)
+	remove(n int)
+	stop(syscall.Signal) // the server; what was added stays alive
+	start()              // the server, again; returns when it answers
+}
+
+// follower gets every list a Runner reports, in order, as whoever balances by it does. It is told what lists may be: from
+// unsure on something is happening, and what will be there is not known yet; expect says it, also for what came since
+// unsure: a list has to have all of must and nothing but may. verdict says what was wrong so far, or "".
+//
+// The first of them judges lists; one that carries traffic over them may stand beside it.
+type follower interface {
+	follow(list []discovery.Backend)
+	unsure()
+	expect(must, may []string)
+	verdict() string
+}
+
+// judge is the follower that only looks.
+type judge struct {
+	mu        sync.Mutex
+	last      []string
+	must, may []string
+	waits     bool // for expect
+	waiting   [][]string
+	lists     int
+	wrong     []string
+}
+
+// entry writes a backend as worlds do.
+func entry(address string, weight int) string { return fmt.Sprintf("%s weight=%d", address, weight) }
+
+func entries(list []discovery.Backend) []string {
+	all := []string{}
+	for _, b := range list {
+		all = append(all, entry(b.Address.String(), b.Weight))
+	}
+	slices.Sort(all)
+	return all
+}
+
+func (j *judge) follow(list []discovery.Backend) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.last = entries(list)
+	if j.waiting = append(j.waiting, j.last); !j.waits {
+		j.look()
+	}
+}
+
+func (j *judge) unsure() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.waits = true
+}
+
+func (j *judge) expect(must, may []string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.must, j.may, j.waits = must, may, false
+	j.look()
+}
+
+func (j *judge) look() {
+	for _, list := range j.waiting {
+		j.lists++
+		for _, m := range j.must {
+			if !slices.Contains(list, m) {
+				j.wrong = append(j.wrong, fmt.Sprintf("list %d lacks %s: %v", j.lists, m, list))
+			}
+		}
+		for _, l := range list {
+			if !slices.Contains(j.may, l) {
+				j.wrong = append(j.wrong, fmt.Sprintf("list %d has %s, which is not there: %v", j.lists, l, list))
+			}
+		}
+	}
+	j.waiting = nil
+}
+
+// is reports whether the last list is want.
+func (j *judge) is(want []string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Equal(j.last, want)
+}
+
+func (j *judge) verdict() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return strings.Join(j.wrong, "\n")
+}
+
+// story follows a world while things happen in it.
+type story struct {
+	t         *testing.T
+	w         world
+	r         *discovery.Runner
+	judge     *judge
+	followers []follower
+	now       map[int]string // what is in the world
+}
+
+func tell(t *testing.T, w world, more ...follower) *story {
+	t.Helper()
+	set := discovery.Defaults()
+	set.Debounce, set.Interval, set.RetryMax = 50*time.Millisecond, time.Second, 2*time.Second
+	set.MinShare = 0 // what goes is to go at once: these lists are short
+	r, err := discovery.New("web", []discovery.Source{w.source()}, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &story{t: t, w: w, r: r, judge: &judge{}, now: map[int]string{}}
+	s.followers = append([]follower{s.judge}, more...)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.Run(ctx, func(list []discovery.Backend) {
+			for _, f := range s.followers {
+				f.follow(list)
+			}
+		})
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return s
+}
+
+func (s *story) there() []string { return slices.Sorted(maps.Values(s.now)) }
+
+// happens lets something happen: until it is in the list, the list may be as before, as after or between, and nothing else.
+func (s *story) happens(what string, f func(now map[int]string)) {
+	s.t.Helper()
+	before, begin := s.there(), time.Now()
+	for _, f := range s.followers {
+		f.unsure()
+	}
+	next := maps.Clone(s.now)
+	f(next)
+	s.now = next
+	after := s.there()
+	s.expect(before, after)
+	until(s.t, fmt.Sprintf("%s: want %v; have %v, %s", what, after, entries(s.r.List()), s.status()), 30*time.Second, func() bool { return s.judge.is(after) })
+	s.expect(after, after)
+	s.check(what)
+	s.t.Logf("%-44s %v", what, time.Since(begin).Round(time.Millisecond))
+}
+
+// expect says what lists may be between two states of the world.
+func (s *story) expect(a, b []string) {
+	var must []string
+	for _, x := range a {
+		if slices.Contains(b, x) {
+			must = append(must, x)
+		}
+	}
+	for _, f := range s.followers {
+		f.expect(must, slices.Concat(a, b))
+	}
+}
+
+func (s *story) check(what string) {
+	s.t.Helper()
+	for _, f := range s.followers {
+		if v := f.verdict(); v != "" {
+			s.t.Fatalf("%s: %s\n%s", what, v, s.status())
+		}
+	}
+}
+
+func (s *story) status() string {
+	st := s.r.Status().Sources[0]
+	return fmt.Sprintf("%s, error %q, skipped %q", st.State, st.Error, st.Skipped)
+}
+
+func (s *story) state(want discovery.State) {
+	s.t.Helper()
+	until(s.t, "state "+want.String(), 30*time.Second, func() bool { return s.r.Status().Sources[0].State == want })
+}
+
+// stays watches the list for d: nothing may be reported but what is there.
+func (s *story) stays(what string, d time.Duration) {
+	s.t.Helper()
+	time.Sleep(d)
+	s.check(what)
+	if got := entries(s.r.List()); !slices.Equal(got, s.there()) {
+		s.t.Fatalf("%s: got %v; want %v", what, got, s.there())
+	}
+	s.t.Logf("%-44s %v", what, d)
+}
+
+// whole is the story that every server goes through.
+func (s *story) whole() {
+	s.t.Helper()
+	s.happens("two come", func(now map[int]string) { now[1] = s.w.add(1, 1); now[2] = s.w.add(2, 1) })
+	s.happens("another comes", func(now map[int]string) { now[3] = s.w.add(3, 5) })
+	s.happens("one changes", func(now map[int]string) { now[2] = s.w.change(2, 7) })
+	s.happens("one goes", func(now map[int]string) { s.w.remove(1); delete(now, 1) })
+
+	s.w.stop(syscall.SIGTERM)
+	s.state(discovery.Failing)
+	s.w.start()
+	s.state(discovery.Fresh)
+	s.check("restarted")
+	s.happens("one comes after the restart", func(now map[int]string) { now[4] = s.w.add(4, 1) })
+
+	s.w.stop(syscall.SIGKILL)
+	s.state(discovery.Failing)
+	s.w.start()
+	s.state(discovery.Fresh)
+	s.check("killed and started")
+	s.happens("one goes after it was killed", func(now map[int]string) { s.w.remove(3); delete(now, 3) })
+
+	s.w.stop(syscall.SIGTERM)
+	s.state(discovery.Failing)
+	s.stays("the server is down", *down)
+	s.state(discovery.Failing)
+	s.w.start()
+	s.state(discovery.Fresh)
+	s.happens("one changes after it was down", func(now map[int]string) { now[4] = s.w.change(4, 2) })
+	s.stays("quiet, over a resync", 3*time.Second)
+}
