@@ -102,7 +102,7 @@ func compareMembers(was, now *Pool, add func(kind, name, action, detail string))
 		switch {
 		case old == nil:
 			add("backend", name, "added", "")
-		case *old.Config != *m.Config:
+		case !old.Config.Same(m.Config):
 			add("backend", name, "changed", fmt.Sprintf("weight %d, priority %d, max_connections %d",
 				m.Config.Weight, m.Config.Priority, m.Config.MaxConnections))
 		}

@@ -62,7 +62,7 @@ func TestReportTellsOfEngine(t *testing.T) {
 			case reflect.Bool:
 				v.SetBool(!v.Bool())
 			case reflect.Slice:
-				v.Set(reflect.ValueOf([]int{1}))
+				v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 			default:
 				v.SetInt(v.Int() + 1)
 			}

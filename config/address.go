@@ -151,7 +151,7 @@ func parseAdmin(s string) (Address, *complaint) {
 	return addressOf(host, b.first), nil
 }
 
-const nameHint = "names are resolved by discovery, which is not in this version; write an IP address"
+const nameHint = "names are looked up by discovery, see pools.NAME.discovery"
 
 // parseBackend reads where a backend is: ip:port, [v6]:port, [v6%zone]:port, localhost:port or unix:/path.
 func parseBackend(s string) (Address, *complaint) {

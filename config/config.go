@@ -16,6 +16,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"time"
 )
@@ -158,6 +159,10 @@ type Engine struct {
 
 	// Zone is where this process runs, for pools with prefer_zone. Default "" = unknown. A reload applies it.
 	Zone string `toml:"zone"`
+
+	// DiscoveryAllow are the only addresses that sources of discovery may be asked at over the network, name servers included;
+	// what a kind forbids by itself stays forbidden. Default none = any. A reload applies it.
+	DiscoveryAllow []netip.Prefix `toml:"discovery_allow"`
 
 	// Those who make TLS handshakes: threads beside the shards, which never wait for the network. A change needs a restart.
 	TLSWorkers int   `toml:"tls_workers" range:"0..1024"` // default 0 = as many as shards
@@ -416,6 +421,7 @@ type Pool struct {
 	TLS                *PoolTLS      `toml:"tls"`                                                    // nil: plain
 	Outliers           *Outliers     `toml:"outliers"`                                               // nil: what sessions meet takes no backend out of use
 	Health             *Health       `toml:"health"`                                                 // nil: every backend is taken to be up
+	Discovery          *Discovery    `toml:"discovery"`                                              // nil: the backends named here are all there are
 	OnDown             string        `toml:"on_down" oneof:"keep drain cut"`                         // sessions of a backend that goes down: let them be, end them little by little, or reset them at once; default keep
 	OnRemoved          string        `toml:"on_removed" oneof:"keep drain cut"`                      // the same, of one that is no longer configured or discovered; default keep
 	OnMaintenance      string        `toml:"on_maintenance" oneof:"keep drain cut"`                  // the same, of one that is ordered into maintenance; default drain
@@ -527,6 +533,16 @@ type Backend struct {
 	Priority       int     `toml:"priority" range:"0..255"`               // tier; default 0; the lowest tier with a usable backend serves
 	MaxConnections int     `toml:"max_connections" range:"0..2147483647"` // sessions at once; default 0 = no limit
 	Zone           string  `toml:"zone"`                                  // where it is, for prefer_zone; default "" = unknown
+
+	// What only discovery says of a backend.
+	SNI    string            `toml:"-"` // whom to expect and to ask for by TLS where the pool's tls.server_name is not set; "" = its IP address
+	Labels map[string]string `toml:"-"` // shown in status; not to be changed
+}
+
+// Same reports whether b and o say the same.
+func (b *Backend) Same(o *Backend) bool {
+	return b.Address == o.Address && b.Weight == o.Weight && b.Priority == o.Priority && b.MaxConnections == o.MaxConnections &&
+		b.Zone == o.Zone && b.SNI == o.SNI && maps.Equal(b.Labels, o.Labels)
 }
 
 // Frontend returns the frontend of that name, or nil. It searches: keep the result.

@@ -112,7 +112,7 @@ func (d *decoder) isSet(field any) bool {
 // structKey is one key that a table may have.
 type structKey struct {
 	key   string
-	index int
+	index []int
 	field reflect.StructField
 }
 
@@ -126,8 +126,12 @@ func keysOf(t reflect.Type) []structKey {
 	var keys []structKey
 	for i := range t.NumField() {
 		f := t.Field(i)
-		if key := f.Tag.Get("toml"); key != "-" && f.IsExported() {
-			keys = append(keys, structKey{key, i, f})
+		if f.Anonymous { // its keys stand in the same table
+			for _, k := range keysOf(f.Type) {
+				keys = append(keys, structKey{k.key, append([]int{i}, k.index...), k.field})
+			}
+		} else if key := f.Tag.Get("toml"); key != "-" && f.IsExported() {
+			keys = append(keys, structKey{key, []int{i}, f})
 		}
 	}
 	keyCache.Store(t, keys)
@@ -181,17 +185,15 @@ func (d *decoder) table(p place, raw any, v reflect.Value) {
 		d.places[v.Addr().Interface()] = p
 		return
 	}
-	left := len(m)
+	names := keyNames(v.Type())
 	for _, k := range keysOf(v.Type()) {
 		if raw, ok := m[k.key]; ok {
-			d.value(p.key(k.key), raw, v.Field(k.index), k.field.Tag)
-			left--
+			d.value(p.key(k.key), raw, v.FieldByIndex(k.index), k.field.Tag)
 		}
 	}
-	if left == 0 {
-		return
+	if s := sourceOf(v); s != nil {
+		names = append(names, d.options(p, m, s, names)...)
 	}
-	names := keyNames(v.Type())
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		if !slices.Contains(names, key) {
 			d.fail(p.key(key), unknownKey(key, v.Type()))

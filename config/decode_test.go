@@ -158,6 +158,33 @@ var keyValues = map[string]struct {
 	"[frontends.NAME.routes.match].any":             {`[{ sni = ["A.b"] }, { alpn = ["h2"] }]`, []*Match{{SNI: []string{"a.b"}}, {ALPN: []string{"h2"}}}},
 	"[frontends.NAME.routes.match].all":             {`[{ not = { sni = [""] } }]`, []*Match{{Not: &Match{SNI: []string{""}}}}},
 
+	"[engine].discovery_allow": {`["10.0.0.0/8"]`, nil},
+
+	"[pools.NAME.discovery].kind":                  {`"file"`, "file"},
+	"[[pools.NAME.discovery.sources]].kind":        {`"dns"`, "dns"},
+	"[pools.NAME.discovery].interval":              {`"24h"`, 24 * time.Hour},
+	"[pools.NAME.discovery].jitter":                {`50`, 50},
+	"[pools.NAME.discovery].timeout":               {`"1ms"`, time.Millisecond},
+	"[pools.NAME.discovery].retry_min":             {`"1h"`, time.Hour},
+	"[pools.NAME.discovery].retry_max":             {`"10ms"`, 10 * time.Millisecond},
+	"[pools.NAME.discovery].debounce":              {`"0s"`, time.Duration(0)},
+	"[pools.NAME.discovery].on_failure":            {`"empty"`, "empty"},
+	"[pools.NAME.discovery].max_age":               {`"1s"`, time.Second},
+	"[pools.NAME.discovery].min_share":             {`100`, 100},
+	"[pools.NAME.discovery].confirm":               {`0`, 0},
+	"[pools.NAME.discovery].max_backends":          {`1048576`, 1 << 20},
+	"[pools.NAME.discovery].save_to":               {`"/var/lib/awe4lb/web.json"`, "/var/lib/awe4lb/web.json"},
+	"[pools.NAME.discovery.paths].list":            {`"data.items"`, "data.items"},
+	"[pools.NAME.discovery.paths].address":         {`"a"`, "a"},
+	"[pools.NAME.discovery.paths].host":            {`"ip"`, "ip"},
+	"[pools.NAME.discovery.paths].port":            {`"ports[0]"`, "ports[0]"},
+	"[pools.NAME.discovery.paths].weight":          {`"w"`, "w"},
+	"[pools.NAME.discovery.paths].priority":        {`"p"`, "p"},
+	"[pools.NAME.discovery.paths].zone":            {`"z"`, "z"},
+	"[pools.NAME.discovery.paths].sni":             {`"name"`, "name"},
+	"[pools.NAME.discovery.paths].labels":          {`"meta"`, "meta"},
+	"[pools.NAME.discovery.paths].max_connections": {`"most"`, "most"},
+
 	"[pools.NAME.tls].server_name":          {`"Web.Internal."`, "web.internal"},
 	"[pools.NAME.tls].ca":                   {`"/etc/ca.pem"`, "/etc/ca.pem"},
 	"[pools.NAME.tls].cert":                 {`"/etc/us.pem"`, "/etc/us.pem"},
@@ -248,6 +275,23 @@ var keyValues = map[string]struct {
 // someHash is bcrypt's of "secret".
 const someHash = "$2a$04$w7/jj6PG8JjWB4Kjznmc3OYM6p1m9lkVMBS3uT/y0HvHzKam.ZOCy"
 
+// sourceValues is keyValues for the keys of sources.
+var sourceValues = map[string]struct {
+	toml string
+	want any
+}{
+	"path": {`"/etc/other"`, "/etc/other"}, "format": {`"toml"`, "toml"}, "line": {`'^(?P<host>\S+)$'`, `^(?P<host>\S+)$`}, "lenient": {`true`, true},
+	"max_bytes": {`"64MiB"`, Size(64 << 20)}, "command": {`["/bin/b", "c"]`, []string{"/bin/b", "c"}}, "env": {`["A=b"]`, []Secret{"A=b"}},
+	"folder": {`"/tmp"`, "/tmp"}, "url": {`"http://10.0.0.1:8500/x"`, nil}, "headers": {`["X-Key:  k"]`, []Secret{"X-Key: k"}},
+	"user": {`"u"`, "u"}, "password": {`"p"`, Secret("p")}, "password_file": {`"/run/p"`, "/run/p"}, "token": {`"t"`, Secret("t")},
+	"token_file": {`"/run/t"`, "/run/t"}, "allow": {`["127.0.0.1"]`, nil}, "ca": {`"/etc/ca.pem"`, "/etc/ca.pem"}, "cert": {`"/etc/us.pem"`, "/etc/us.pem"},
+	"key": {`"/etc/us.key"`, "/etc/us.key"}, "server_name": {`"Web.Internal."`, "web.internal"}, "insecure_skip_verify": {`true`, true},
+	"name": {`"_http._tcp.Web.Internal."`, "_http._tcp.web.internal"}, "port": {`65535`, 65535}, "family": {`"ipv6"`, "ipv6"},
+	"servers": {`["10.0.0.53", "[::1]:5353", "::1"]`, []string{"10.0.0.53", "[::1]:5353", "::1"}}, "min_ttl": {`"100ms"`, 100 * time.Millisecond},
+	"max_ttl": {`"24h"`, 24 * time.Hour}, "service": {`"api"`, "api"}, "tags": {`["v2"]`, []string{"v2"}}, "warning": {`true`, true},
+	"datacenter": {`"dc2"`, "dc2"}, "namespace": {`"ns"`, "ns"}, "partition": {`"p"`, "p"}, "wait": {`"10m"`, 10 * time.Minute},
+}
+
 // TestEveryKey walks the structs: each key accepts a valid value, stores it, and has a line of its own.
 func TestEveryKey(t *testing.T) {
 	seen := 0
@@ -260,6 +304,11 @@ func TestEveryKey(t *testing.T) {
 			}
 			name := tb.label + "." + k.key
 			value, ok := keyValues[name]
+			if strings.Contains(tb.label, " with kind ") {
+				if value, ok = sourceValues[k.key]; ok {
+					seen--
+				}
+			}
 			if !ok {
 				t.Errorf("%s: no value to try", name)
 				continue
@@ -274,10 +323,10 @@ func TestEveryKey(t *testing.T) {
 				continue
 			}
 			holder := find(reflect.ValueOf(cfg), tb.typ, tb.label)
-			if got := holder.Field(k.index).Interface(); value.want != nil && !reflect.DeepEqual(got, value.want) {
+			if got := holder.FieldByIndex(k.index).Interface(); value.want != nil && !reflect.DeepEqual(got, value.want) {
 				t.Errorf("%s = %s: got %v; want %v", name, value.toml, got, value.want)
 			}
-			if reflect.ValueOf(holder.Field(k.index).Interface()).IsZero() && value.want == nil {
+			if reflect.ValueOf(holder.FieldByIndex(k.index).Interface()).IsZero() && value.want == nil {
 				t.Errorf("%s = %s: nothing was stored", name, value.toml)
 			}
 		}
@@ -309,6 +358,16 @@ func documentWith(label, key, value string) string {
 	if label == "[[frontends.NAME.access.rules]]" {
 		doc[label] = nil // exactly one key
 	}
+	kind, ofKind := strings.CutPrefix(label, `[pools.NAME.discovery] with kind = `)
+	switch {
+	case label == "[[pools.NAME.discovery.sources]]":
+		doc[label] = sourceWith("dns", key)
+	case ofKind:
+		label = "[pools.NAME.discovery]"
+		doc[label] = sourceWith(strings.Trim(kind, `"`), key)
+	default:
+		doc["[pools.NAME.discovery]"] = sourceWith("file", "")
+	}
 	doc[label] = slices.DeleteFunc(doc[label], func(line string) bool { return strings.HasPrefix(line, key+" =") })
 	doc[label] = append(doc[label], key+" = "+value)
 	protocol := "[frontends.NAME.tcp]"
@@ -338,7 +397,10 @@ func documentWith(label, key, value string) string {
 	}
 	labels := []string{"[log]", "[log.access]", "[admin]", "[admin.users.NAME]", "[admin.tokens.NAME]", "[admin.tls]", "[admin.push]", "[engine]", "[acme]", "[defaults]", "[defaults.tcp]", "[frontends.NAME]",
 		protocol, "[frontends.NAME.proxy_protocol]", "[frontends.NAME.access]", "[[frontends.NAME.access.rules]]", "[frontends.NAME.tls]", "[[frontends.NAME.tls.certificates]]", "[[frontends.NAME.routes]]", "[frontends.NAME.routes.match]",
-		"[pools.NAME]", "[pools.NAME.tcp]", "[pools.NAME.tls]", "[pools.NAME.outliers]", "[pools.NAME.health]", "[[pools.NAME.backends]]", "[pools.other]"}
+		"[pools.NAME]", "[pools.NAME.tcp]", "[pools.NAME.tls]", "[pools.NAME.outliers]", "[pools.NAME.health]", "[pools.NAME.discovery]", "[pools.NAME.discovery.paths]", "[[pools.NAME.discovery.sources]]", "[[pools.NAME.backends]]", "[pools.other]"}
+	labels = slices.DeleteFunc(labels, func(l string) bool {
+		return strings.HasSuffix(l, "sources]]") && l != label || strings.HasSuffix(l, "paths]") && l != label
+	})
 	if label == "[frontends.NAME.udp]" || key == "acme_challenges" {
 		labels = slices.DeleteFunc(labels, func(label string) bool { return strings.Contains(label, ".tls") || strings.Contains(label, ".proxy") })
 	}
@@ -375,16 +437,49 @@ func healthWith(key string) []string {
 	return lines
 }
 
+// sourceWith returns what a source has to have so that a key may be there.
+func sourceWith(kind, key string) []string {
+	lines := append([]string{`kind = "` + kind + `"`}, map[string][]string{
+		"file": {`path = "/etc/backends"`}, "exec": {`command = ["/bin/backends"]`}, "http": {`url = "https://catalog.internal/"`},
+		"dns": {`name = "web.internal"`, `port = 80`}, "srv": {`name = "_http._tcp.web.internal"`},
+		"consul": {`url = "http://127.0.0.1:8500"`, `service = "web"`},
+	}[kind]...)
+	switch key {
+	case "cert":
+		lines = append(lines, `key = "/etc/us.key"`)
+	case "key":
+		lines = append(lines, `cert = "/etc/us.pem"`)
+	case "password", "password_file":
+		lines = append(lines, `user = "awe4lb"`)
+	}
+	return lines
+}
+
 // find returns the struct of the type t that the label stands for; the first of each kind.
 func find(v reflect.Value, t reflect.Type, label string) reflect.Value {
 	v = reflect.Indirect(v)
+	cfg := v.Interface().(Config)
+	discovery := cfg.Pool("NAME").Discovery
+	label, kind, _ := strings.Cut(label, " with kind = ")
+	switch {
+	case kind != "": // of another kind: as it would be
+		o := reflect.ValueOf(discovery.Options)
+		if !o.IsValid() || o.Type().Elem() != t {
+			o = reflect.ValueOf(sourceKinds[strings.Trim(kind, `"`)].fresh())
+		}
+		return o.Elem()
+	case t == reflect.TypeFor[ListPaths]():
+		return reflect.ValueOf(&discovery.Options.(*FileSource).Paths).Elem()
+	case t == reflect.TypeFor[Source]():
+		return reflect.ValueOf(discovery.All()[0]).Elem()
+	}
 	for part := range strings.SplitSeq(strings.Trim(label, "[]"), ".") {
 		if part == "NAME" {
 			continue
 		}
 		for _, k := range keysOf(v.Type()) {
 			if k.key == part {
-				v = v.Field(k.index)
+				v = v.FieldByIndex(k.index)
 				if v.Kind() == reflect.Slice {
 					v = v.Index(0)
 				}
@@ -408,9 +503,12 @@ func TestTags(t *testing.T) {
 	for _, tb := range tables() {
 		holder := find(reflect.ValueOf(cfg), tb.typ, tb.label)
 		for _, k := range keysOf(tb.typ) {
-			v := holder.Field(k.index)
+			v := holder.FieldByIndex(k.index)
 			switch v.Kind() {
 			case reflect.Int, reflect.Int64:
+				if tb.typ == reflect.TypeFor[DNSSource]() && k.key == "port" {
+					continue // required
+				}
 				if b := boundsOf(v.Type(), k.field.Tag); !b.contain(v.Int()) || b.lo > b.hi {
 					t.Errorf("%s.%s: default %d is not in %+v", tb.label, k.key, v.Int(), b)
 				}

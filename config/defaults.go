@@ -120,6 +120,8 @@ func fresh(t reflect.Type, d *Defaults) reflect.Value {
 		return reflect.ValueOf(&PoolTLS{MinVersion: "1.2", MaxVersion: "1.3", HandshakeTimeout: 5 * time.Second, SessionCache: true})
 	case reflect.TypeFor[Health]():
 		return reflect.ValueOf(newHealth())
+	case reflect.TypeFor[Discovery]():
+		return reflect.ValueOf(newDiscovery())
 	case reflect.TypeFor[Outliers]():
 		return reflect.ValueOf(&Outliers{Failures: 5, Ejection: 30 * time.Second, MaxEjection: 5 * time.Minute, MaxEjected: 50})
 	case reflect.TypeFor[Backend]():

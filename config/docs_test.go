@@ -5,6 +5,8 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,7 +80,7 @@ func TestDocsKeys(t *testing.T) {
 				continue
 			}
 			delete(section, k.key)
-			want := docsRow{docsType(k.field.Type), docsDefault(tb, k, holder.Field(k.index)), docsRange(k.field)}
+			want := docsRow{docsType(k.field.Type), docsDefault(tb, k, holder.FieldByIndex(k.index)), docsRange(k.field)}
 			if k.key == "bind" && tb.typ == reflect.TypeFor[Frontend]() {
 				want.bounds = fmt.Sprintf("1 to %d addresses in all frontends", maxAddresses)
 			}
@@ -140,8 +142,12 @@ func docsDefault(tb table, k structKey, v reflect.Value) string {
 	_, inDefaults := reflect.TypeFor[Defaults]().FieldByName(k.field.Name)
 	switch name := owner.Name() + "." + k.key; {
 	case name == "Frontend.bind", name == "Route.match", name == "Route.pool", name == "Backend.address", name == "CertificateFiles.cert",
-		name == "AdminUser.password_hash", name == "AdminTLS.cert":
+		name == "AdminUser.password_hash", name == "AdminTLS.cert",
+		slices.Contains([]string{"Discovery.kind", "Source.kind", "FileSource.path", "ExecSource.command", "HTTPSource.url", "DNSSource.name",
+			"DNSSource.port", "SRVSource.name", "ConsulSource.url", "ConsulSource.service"}, name):
 		return "required"
+	case name == "Discovery.interval":
+		return "`\"10s\"`" // that of a file is shorter
 	case name == "ACME.storage":
 		return "`\"acme\"`" // made absolute
 	case name == "Admin.configs":
@@ -166,8 +172,8 @@ func docsDefault(tb table, k structKey, v reflect.Value) string {
 		return fmt.Sprintf("`%q`", x.String())
 	case uint32:
 		return fmt.Sprintf("`\"%04o\"`", x)
-	case string:
-		return fmt.Sprintf("`%q`", x)
+	case string, Secret:
+		return "`" + strconv.Quote(reflect.ValueOf(x).String()) + "`"
 	case int, bool:
 		return fmt.Sprintf("`%v`", x)
 	}

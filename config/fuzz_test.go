@@ -189,7 +189,7 @@ func checkHealth(t *testing.T, c *Config, p *Pool) {
 func checkRanges(t *testing.T, v reflect.Value) {
 	t.Helper()
 	for _, k := range keysOf(v.Type()) {
-		f, tag := v.Field(k.index), k.field.Tag
+		f, tag := v.FieldByIndex(k.index), k.field.Tag
 		switch {
 		case f.Kind() == reflect.Struct && !isValue(f.Type()):
 			checkRanges(t, f)

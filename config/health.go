@@ -96,7 +96,7 @@ func (d *decoder) checkHealth(p *Pool) {
 			break
 		}
 	}
-	if h.Kind != "pool" && len(p.Backends) > 0 && !h.Source.IsValid() && !h.Address.IsValid() {
+	if h.Kind != "pool" && !h.Source.IsValid() && !h.Address.IsValid() {
 		h.Source = d.poolSource(p)
 	}
 }
@@ -137,8 +137,11 @@ func (d *decoder) checkHealthTimes(h *Health) {
 	}
 }
 
-// poolSource returns the address that a pool connects from, for checks: the first.
+// poolSource returns the address that a pool connects from, for checks: the first that reaches any backend.
 func (d *decoder) poolSource(p *Pool) (none netip.Addr) {
+	if p.Discovery != nil && len(p.Source) > 0 {
+		return p.Source[0]
+	}
 	for _, ip := range p.Source {
 		for _, b := range p.Backends {
 			if b.Address.IP.IsValid() && b.Address.IP.Addr().Is4() == ip.Is4() {
@@ -333,7 +336,7 @@ func (d *decoder) checkHealthPools() {
 			d.fail(at, Error{Got: at.got(), Want: "a pool with a check of its own", Hint: d.places[other].path + " follows another itself"})
 		case !other.Health.Checks():
 			d.warn(at, "that pool has no health check: its backends are always up", "")
-		case h.Follow == "host":
+		case h.Follow == "host" && other.Discovery == nil:
 			for _, b := range p.Backends {
 				if b.Address.IsValid() && !slices.ContainsFunc(other.Backends, func(o *Backend) bool { return b.Address.SameHost(o.Address) }) {
 					d.warn(d.places[&b.Address], "pool "+joinKey("", h.Pool)+", whose health counts, has no backend with this IP address: it is always up", "")

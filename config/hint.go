@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -42,26 +43,28 @@ var tables = sync.OnceValue(func() []table {
 		}
 	}
 	walk("", reflect.TypeFor[Config](), false)
+	for _, name := range slices.Sorted(maps.Keys(sourceKinds)) {
+		all = append(all, table{kindLabel(name), sourceKinds[name].options})
+	}
+	all = append(all, table{"[pools.NAME.discovery.paths]", reflect.TypeFor[ListPaths]()})
 	return all
 })
+
+// kindLabel is the label of the keys that go with a kind of source.
+func kindLabel(kind string) string { return `[pools.NAME.discovery] with kind = "` + kind + `"` }
 
 // secretKeys lists the keys whose values are never printed.
 var secretKeys = sync.OnceValue(func() []string {
 	var keys []string
 	for _, tb := range tables() {
 		for _, k := range keysOf(tb.typ) {
-			if k.field.Tag.Get("secret") != "" {
+			if k.field.Tag.Get("secret") != "" && !slices.Contains(keys, k.key) {
 				keys = append(keys, k.key)
 			}
 		}
 	}
 	return keys
 })
-
-// notYet are keys of the design that this version does not have, by the type whose table they go to.
-var notYet = map[reflect.Type][]string{
-	reflect.TypeFor[Pool](): {"discovery"},
-}
 
 // elsewhere are the words that other balancers use for our keys.
 var elsewhere = map[reflect.Type]map[string]string{
@@ -100,6 +103,10 @@ var elsewhere = map[reflect.Type]map[string]string{
 		"exec_expected_positive_output": "output_up", "exec_expected_negative_output": "output_down", "sni": "server_name",
 		"expected_body": "body", "service_name": "service", "authority": "host", "header": "headers",
 	},
+	reflect.TypeFor[Discovery](): {
+		"type": "kind", "failpolicy": "on_failure", "fail_policy": "on_failure", "timeout_ms": "timeout", "interval_ms": "interval", "source": "sources",
+		"lookup_server": "servers", "lookup_pattern": "name", "exec_command": "command", "http_endpoint": "url", "endpoint": "url", "hosts": "sources",
+	},
 	reflect.TypeFor[Backend](): {"addr": "address", "host": "address", "url": "address", "server": "address", "maxconn": "max_connections"},
 	reflect.TypeFor[Match](): {"src": "source", "ip": "source", "client": "source", "cidr": "source", "server_name": "sni", "hostname": "sni", "host": "sni",
 		"or": "any", "and": "all", "protocols": "alpn"},
@@ -107,9 +114,6 @@ var elsewhere = map[reflect.Type]map[string]string{
 
 // unknownKey fills in what can be said about a key that the table t does not have.
 func unknownKey(key string, t reflect.Type) Error {
-	if slices.Contains(notYet[t], key) {
-		return Error{Problem: "is not in this version of awe4lb"}
-	}
 	e := Error{Problem: "unknown key"}
 	keys := keyNames(t)
 	ours, translated := elsewhere[t][key]
@@ -141,6 +145,9 @@ func homesOf(key string) []string {
 			continue
 		}
 		if tb.typ == reflect.TypeFor[Health]() && key == "port" { // who asks for a port means an address to listen on or to connect to
+			continue
+		}
+		if strings.Contains(tb.label, " with kind ") || tb.typ == reflect.TypeFor[ListPaths]() { // such words mean something else there
 			continue
 		}
 		labels = append(labels, tb.label)

@@ -176,7 +176,7 @@ func TestGoodEverything(t *testing.T) {
 	if c.Admin.Bind != "unix:/run/awe4lb/admin.sock" || c.Admin.Address != (Address{Path: "/run/awe4lb/admin.sock"}) {
 		t.Errorf("admin: got %+v", c.Admin)
 	}
-	if want := (Engine{4, 100000, 64 << 10, false, 0, 90 * time.Second, "awe4lb", "www-data", "b", 3, 5, []int{2, 3}, "/etc/awe4lb/tickets"}); !reflect.DeepEqual(c.Engine, want) {
+	if want := (Engine{4, 100000, 64 << 10, false, 0, 90 * time.Second, "awe4lb", "www-data", "b", nil, 3, 5, []int{2, 3}, "/etc/awe4lb/tickets"}); !reflect.DeepEqual(c.Engine, want) {
 		t.Errorf("engine: got %+v; want %+v", c.Engine, want)
 	}
 	tcp := TCP{false, 15 * time.Second, 20 * time.Second, 4096, true}
@@ -210,10 +210,10 @@ func TestGoodEverything(t *testing.T) {
 		p.TCP != (TCP{false, 15 * time.Second, 5 * time.Second, 0, true}) || len(p.Backends) != 2 {
 		t.Errorf("pool: %+v", p)
 	}
-	if want := (Backend{Address{IP: mustAddrPort("10.0.0.1:80")}, 10, 1, 200, "b"}); *p.Backends[0] != want {
+	if want := (Backend{Address{IP: mustAddrPort("10.0.0.1:80")}, 10, 1, 200, "b", "", nil}); !p.Backends[0].Same(&want) {
 		t.Errorf("backend: got %+v; want %+v", *p.Backends[0], want)
 	}
-	if want := (Backend{Address{IP: mustAddrPort("[fe80::7%eth0]:9001")}, 1, 0, 0, ""}); *c.Pool("internal").Backends[2] != want {
+	if want := (Backend{Address{IP: mustAddrPort("[fe80::7%eth0]:9001")}, 1, 0, 0, "", "", nil}); !c.Pool("internal").Backends[2].Same(&want) {
 		t.Errorf("backend: got %+v; want %+v", *c.Pool("internal").Backends[2], want)
 	}
 	if c.Frontend("none") != nil || c.Pool("none") != nil {

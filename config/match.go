@@ -144,7 +144,7 @@ func (d *decoder) checkMatch(f *Frontend, m *Match, match place, depth int) {
 	given := false
 	v := reflect.ValueOf(m).Elem()
 	for _, k := range keysOf(v.Type()) {
-		field := v.Field(k.index)
+		field := v.FieldByIndex(k.index)
 		p, ok := d.places[field.Addr().Interface()]
 		if !ok {
 			continue

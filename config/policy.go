@@ -39,7 +39,7 @@ func (d *decoder) checkPolicy(p *Pool) {
 		switch in := func(b *Backend) bool { return b.Zone == d.cfg.Engine.Zone }; {
 		case d.cfg.Engine.Zone == "":
 			d.warn(at, "engine.zone does not say which zone is to be preferred", "")
-		case len(p.Backends) > 0 && !slices.ContainsFunc(p.Backends, in):
+		case p.Discovery == nil && len(p.Backends) > 0 && !slices.ContainsFunc(p.Backends, in):
 			d.warn(at, "no backend of the pool is in the zone "+quote(d.cfg.Engine.Zone), "")
 		}
 	}

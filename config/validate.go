@@ -176,6 +176,7 @@ func (d *decoder) checkPool(p *Pool) {
 	d.checkSendProxy(p)
 	d.checkPolicy(p)
 	d.checkHealth(p)
+	d.checkDiscovery(p)
 	if at, ok := d.places[&p.TCP.Backlog]; ok {
 		d.fail(at, Error{Problem: "a pool does not listen", Hint: "backlog belongs to [frontends.NAME.tcp] or [defaults.tcp]"})
 	}
@@ -198,6 +199,7 @@ func (d *decoder) checkPool(p *Pool) {
 	}
 	d.checkSourceTwice(p)
 	switch {
+	case p.Discovery != nil: // there may be others
 	case len(p.Backends) == 0:
 		d.warn(table, "there are no backends: connections that come here are refused", "")
 	case weight == 0:
