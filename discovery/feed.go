@@ -144,6 +144,9 @@ func (f *feed) take(list List, err error) bool {
 	r := f.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if f.tried.IsZero() {
+		defer r.wake()
+	}
 	f.tried = time.Now()
 	if err != nil {
 		f.failed(err)

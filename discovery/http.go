@@ -144,7 +144,7 @@ func newWeb(o HTTPOptions) (*web, error) {
 	if err != nil {
 		return nil, err
 	}
-	dialer := &net.Dialer{Control: allowed(o.Allow)}
+	dialer := &net.Dialer{ControlContext: allowed(o.Allow)}
 	w.client = &http.Client{
 		CheckRedirect: w.redirect,
 		Transport: &http.Transport{
@@ -298,13 +298,16 @@ func (w *web) redirect(next *http.Request, via []*http.Request) error {
 }
 
 // allowed returns what looks at the address that a connection is about to be made to.
-func allowed(allow []netip.Prefix) func(_, address string, _ syscall.RawConn) error {
-	return func(_, address string, _ syscall.RawConn) error {
+func allowed(allow []netip.Prefix) func(ctx context.Context, _, address string, _ syscall.RawConn) error {
+	return func(ctx context.Context, _, address string, _ syscall.RawConn) error {
 		a, err := netip.ParseAddrPort(address)
 		if err != nil {
 			return err
 		}
 		ip := a.Addr().WithZone("").Unmap()
+		if err := outside(ctx, ip); err != nil {
+			return err
+		}
 		if why := forbidden(ip); why != "" && !slices.ContainsFunc(allow, func(p netip.Prefix) bool { return p.Contains(ip) }) {
 			return fail(ReasonRefused, fmt.Errorf("%s is refused: it is %s; allow it if that is what you want", ip, why))
 		}

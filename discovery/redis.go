@@ -71,7 +71,7 @@ func newRedis(o RedisOptions) (*redis, error) {
 	if isUnix {
 		r.unix = path
 	} else {
-		r.dialer.Control = allowed(append(slices.Clone(o.Allow), loopback...))
+		r.dialer.ControlContext = allowed(append(slices.Clone(o.Allow), loopback...))
 	}
 	if o.UseTLS {
 		if r.tls, err = o.TLS.config(); err != nil {

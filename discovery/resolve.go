@@ -160,6 +160,9 @@ func (r *resolver) exchange(ctx context.Context, server netip.AddrPort, name str
 
 // roundTrip sends q and waits for its answer. By UDP, what is no answer to q is not listened to.
 func roundTrip(ctx context.Context, network string, server netip.AddrPort, q *dns.Msg) (*dns.Msg, error) {
+	if err := outside(ctx, server.Addr()); err != nil {
+		return nil, err
+	}
 	var d net.Dialer
 	raw, err := d.DialContext(ctx, network, server.String())
 	if err != nil {

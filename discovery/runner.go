@@ -13,8 +13,10 @@ type Runner struct {
 	// Set once, never changed.
 	pool  string
 	set   Settings
-	feeds []*feed // in the order of precedence
-	dirty chan struct{}
+	feeds []*feed       // in the order of precedence
+	dirty chan struct{} // a list has changed
+	news  chan struct{} // there is something to tell, or a source has been tried for the first time
+	first chan struct{} // see Tried
 
 	// Guarded by mu.
 	mu       sync.Mutex
@@ -25,6 +27,7 @@ type Runner struct {
 	savedAt  time.Time
 	saveErr  error
 	history  history
+	untold   []Event // since Run last told; at most as many as in history
 }
 
 // New returns a Runner for a pool. Where sources have the same address, the earlier one is right, and static backends
@@ -34,7 +37,7 @@ func New(pool string, sources []Source, set Settings) (*Runner, error) {
 		return nil, err
 	}
 	set.Static = normalise(set.Static)
-	r := &Runner{pool: pool, set: set, dirty: make(chan struct{}, 1)}
+	r := &Runner{pool: pool, set: set, dirty: make(chan struct{}, 1), news: make(chan struct{}, 1), first: make(chan struct{})}
 	now := time.Now()
 	for _, s := range sources {
 		f := &feed{r: r, source: s, name: s.String(), wake: make(chan struct{}, 1), since: now}
@@ -97,12 +100,19 @@ func (r *Runner) List() []Backend {
 // before it; the first is compared with what List returned. The list is normalised, and not to be changed. Returns when
 // everything it started has ended; call it once.
 func (r *Runner) Run(ctx context.Context, report func([]Backend)) {
+	ctx = confine(ctx, r.set.Within)
 	var feeds sync.WaitGroup
 	for _, f := range r.feeds {
 		feeds.Go(func() { f.run(ctx) })
 	}
 	var collect, expiry <-chan time.Time
+	tried := false
 	for done := false; !done; {
+		r.tell()
+		if !tried && collect == nil && r.allTried() {
+			tried = true
+			close(r.first)
+		}
 		if at := r.expire(); !at.IsZero() {
 			expiry = time.After(time.Until(at))
 		} else {
@@ -112,6 +122,7 @@ func (r *Runner) Run(ctx context.Context, report func([]Backend)) {
 		case <-ctx.Done():
 			done = true
 		case <-expiry:
+		case <-r.news:
 		case <-r.dirty:
 			if collect == nil {
 				collect = time.After(r.set.Debounce)
@@ -126,6 +137,31 @@ func (r *Runner) Run(ctx context.Context, report func([]Backend)) {
 	}
 	feeds.Wait()
 	r.save()
+	r.tell()
+}
+
+// Tried returns a channel that is closed once every source was tried, and what came of it was reported.
+func (r *Runner) Tried() <-chan struct{} { return r.first }
+
+// allTried reports whether every source was tried, and nothing of that is still to be collected.
+func (r *Runner) allTried() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.dirty) == 0 && !slices.ContainsFunc(r.feeds, func(f *feed) bool { return f.tried.IsZero() })
+}
+
+// tell has whoever wants to know hear of what has happened.
+func (r *Runner) tell() {
+	r.mu.Lock()
+	events := r.untold
+	r.untold = nil
+	r.mu.Unlock()
+	if r.set.Tell == nil {
+		return
+	}
+	for _, e := range events {
+		r.set.Tell(e)
+	}
 }
 
 // Refresh asks every source now. Safe from any goroutine.
@@ -254,6 +290,18 @@ func (r *Runner) noteSaved(err error) {
 func (r *Runner) event(e Event) {
 	e.Time = time.Now()
 	r.history.add(e)
+	if len(r.untold) < maxHistory {
+		r.untold = append(r.untold, e)
+	}
+	r.wake()
+}
+
+// wake makes Run look without a list that has changed.
+func (r *Runner) wake() {
+	select {
+	case r.news <- struct{}{}:
+	default:
+	}
 }
 
 // poke makes Run look.

@@ -3,6 +3,7 @@ package discovery
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"time"
 )
@@ -34,6 +35,9 @@ type Settings struct {
 	MaxBackends int       // a longer list is an error
 	SaveTo      string    // absolute path of the file in which lists outlive the process; "" = none
 	Static      []Backend // always there; where a source has the same address, this one is right
+
+	Within []netip.Prefix // the only addresses that sources may be asked at; none = any
+	Tell   func(Event)    // hears of what happens, from Run's goroutine; nil = nobody
 }
 
 // Defaults returns the settings for who says nothing: every 10 s, keep what was found, hold back what is suddenly less
