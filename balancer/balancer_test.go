@@ -30,7 +30,7 @@ func pool(policy string, backends ...string) *config.Pool {
 }
 
 func built(cfg *config.Pool) *Pool {
-	p := buildPool(cfg, "", identities{})
+	p := buildPool(cfg, cfg.Backends, "", identities{})
 	p.sit(*p.tiers.Load())
 	return p
 }
@@ -371,6 +371,14 @@ func (p *plane) Prepare(next *Snapshot) (Plan, error) {
 }
 
 func (p *plane) BackendChanged(*Backend) {}
+
+func (p *plane) PrepareMembers(pool *Pool) {
+	p.calls = append(p.calls, fmt.Sprint("prepare members of ", pool.Config.Name))
+}
+
+func (p *plane) CommitMembers(pool string, gone []*Backend) {
+	p.calls = append(p.calls, fmt.Sprint("commit members of ", pool, ", gone: ", len(gone)))
+}
 
 func (p *plane) Commit() []Change {
 	p.calls = append(p.calls, "commit")

@@ -8,6 +8,7 @@ type identities struct {
 	pools     map[string]*poolLive
 	backends  map[backendKey]*Backend
 	orders    map[backendKey]orders // never changed
+	rosters   map[string]roster
 }
 
 type backendKey struct {
@@ -23,15 +24,11 @@ func build(cfg *config.Config, version uint64, known identities) *Snapshot {
 		Config:    cfg,
 		frontends: make(map[string]*Frontend, len(cfg.Frontends)),
 		pools:     make(map[string]*Pool, len(cfg.Pools)),
-		backends:  map[*Backend]bool{},
 	}
 	for _, c := range cfg.Pools {
-		p := buildPool(c, cfg.Engine.Zone, known)
+		p := buildPool(c, known.rosters[c.Name].backends(c), cfg.Engine.Zone, known)
 		s.Pools = append(s.Pools, p)
 		s.pools[c.Name] = p
-		for _, m := range p.Members {
-			s.backends[m.Backend] = true
-		}
 	}
 	for _, c := range cfg.Frontends {
 		f := &Frontend{Config: c, Live: known.frontends[c.Name], pool: s.pools[c.Pool]}
@@ -45,27 +42,30 @@ func build(cfg *config.Config, version uint64, known identities) *Snapshot {
 	return s
 }
 
-// buildPool makes a pool; zone is our own.
-func buildPool(c *config.Pool, zone string, known identities) *Pool {
-	p := &Pool{Config: c, live: known.pools[c.Name], zone: zone, threshold: c.PanicThreshold, keyed: keyedBy(c)}
-	members := make([]*Backend, len(c.Backends))
-	for i, bc := range c.Backends {
-		members[i] = known.backends[backendKey{c.Name, bc.Address}]
-		if members[i] != nil && p.live == nil {
-			p.live = members[i].live // a pool comes back while its sessions go on
+// buildPool makes a pool of backends; zone is our own.
+func buildPool(c *config.Pool, backends []*config.Backend, zone string, known identities) *Pool {
+	p := &Pool{Config: c, live: known.pools[c.Name], zone: zone, threshold: c.PanicThreshold, keyed: keyedBy(c),
+		Members: make([]*Member, 0, len(backends)), members: make(map[config.Address]*Member, len(backends))}
+	knownAs := make([]*Backend, len(backends))
+	for i, bc := range backends {
+		knownAs[i] = known.backends[backendKey{c.Name, bc.Address}]
+		if knownAs[i] != nil && p.live == nil {
+			p.live = knownAs[i].live // a pool comes back while its sessions go on
 		}
 	}
 	if p.live == nil {
 		p.live = newPoolLive()
 	}
-	for i, bc := range c.Backends {
-		b := members[i]
+	for i, bc := range backends {
+		b := knownAs[i]
 		if b == nil {
 			b = &Backend{Pool: c.Name, Address: bc.Address, Name: bc.Address.String(), live: p.live}
 			b.begin(c)
 			known.orders[backendKey{c.Name, bc.Address}].apply(b)
 		}
-		p.Members = append(p.Members, &Member{Backend: b, Config: bc, limit: int64(bc.MaxConnections)})
+		m := &Member{Backend: b, Config: bc, limit: int64(bc.MaxConnections)}
+		p.Members = append(p.Members, m)
+		p.members[bc.Address] = m
 	}
 	tiers := newTiers(c, zone, p.weighed(), p.live)
 	p.tiers.Store(&tiers)
@@ -74,15 +74,19 @@ func buildPool(c *config.Pool, zone string, known identities) *Pool {
 
 // identitiesOf collects the identities a snapshot uses.
 func identitiesOf(s *Snapshot) identities {
-	ids := identities{map[string]*FrontendLive{}, map[string]*poolLive{}, map[backendKey]*Backend{}, nil}
+	ids := identities{map[string]*FrontendLive{}, map[string]*poolLive{}, map[backendKey]*Backend{}, nil, nil}
 	for _, f := range s.Frontends {
 		ids.frontends[f.Config.Name] = f.Live
 	}
 	for _, p := range s.Pools {
-		ids.pools[p.Config.Name] = p.live
-		for _, m := range p.Members {
-			ids.backends[backendKey{m.Pool, m.Address}] = m.Backend
-		}
+		ids.addPool(p)
 	}
 	return ids
+}
+
+func (ids *identities) addPool(p *Pool) {
+	ids.pools[p.Config.Name] = p.live
+	for _, m := range p.Members {
+		ids.backends[backendKey{m.Pool, m.Address}] = m.Backend
+	}
 }

@@ -10,35 +10,38 @@ func (b *Backend) begin(c *config.Pool) {
 }
 
 // SetHealth says whether checks find the backend at address in a pool up, from now on and in every snapshot to come. It
-// returns the backend, or nil when there is none: a reload has taken it away meanwhile. Safe from any goroutine, but only
+// returns the backend, or nil when there is none: it has been taken away meanwhile. Safe from any goroutine, but only
 // one may say it of a backend.
 func (d *Director) SetHealth(pool string, address config.Address, up bool) *Backend {
 	p := d.Snapshot().Pool(pool)
 	if p == nil {
 		return nil
 	}
-	for _, m := range p.Members {
-		if m.Address == address {
-			if up {
-				m.SetState(Up)
-			} else {
-				m.SetState(Down)
-			}
-			return m.Backend
-		}
+	m := p.Member(address)
+	if m == nil {
+		return nil
 	}
-	return nil
+	if up {
+		m.SetState(Up)
+	} else {
+		m.SetState(Down)
+	}
+	return m.Backend
 }
 
 // forgetHealth has all backends be up that nobody checks: their pool may have had a check before.
 func (s *Snapshot) forgetHealth() {
 	for _, p := range s.Pools {
-		if p.Config.Health.Checks() {
-			continue
-		}
-		for _, m := range p.Members {
-			m.SetState(Up)
-		}
+		p.forgetHealth()
+	}
+}
+
+func (p *Pool) forgetHealth() {
+	if p.Config.Health.Checks() {
+		return
+	}
+	for _, m := range p.Members {
+		m.SetState(Up)
 	}
 }
 

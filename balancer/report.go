@@ -91,13 +91,8 @@ func samePool(a, b *config.Pool) bool {
 }
 
 func compareMembers(was, now *Pool, add func(kind, name, action, detail string)) {
-	before := map[config.Address]*Member{}
-	for _, m := range was.Members {
-		before[m.Address] = m
-	}
 	for _, m := range now.Members {
-		old := before[m.Address]
-		delete(before, m.Address)
+		old := was.members[m.Address]
 		name := m.Pool + "/" + m.Name
 		switch {
 		case old == nil:
@@ -108,7 +103,7 @@ func compareMembers(was, now *Pool, add func(kind, name, action, detail string))
 		}
 	}
 	for _, m := range was.Members { // in order
-		if before[m.Address] != nil {
+		if now.members[m.Address] == nil {
 			add("backend", m.Pool+"/"+m.Name, "removed", sessions(m.Active()))
 		}
 	}

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"awe4lb/config"
@@ -68,6 +69,31 @@ func newRoutes(cfg *config.Frontend, pools map[string]*Pool) routes {
 		rs.others = rs.everyPool(pools[cfg.Pool])
 	}
 	return rs
+}
+
+// leadingTo returns f with now wherever it leads to was: f itself when it does not. What is expensive to make of a route
+// does not know its pool, and is shared.
+func (f *Frontend) leadingTo(was, now *Pool) *Frontend {
+	leads := func(c Choice) bool { return c.Pool == was }
+	if f.pool != was && !slices.ContainsFunc(f.routes.list, func(r route) bool { return leads(r.choice) }) {
+		return f
+	}
+	g := *f
+	g.routes.list, g.routes.others = slices.Clone(f.routes.list), slices.Clone(f.routes.others)
+	if g.pool == was {
+		g.pool = now
+	}
+	for i := range g.routes.list {
+		if c := &g.routes.list[i].choice; leads(*c) {
+			c.Pool = now
+		}
+	}
+	for i := range g.routes.others {
+		if c := &g.routes.others[i]; leads(*c) {
+			c.Pool = now
+		}
+	}
+	return &g
 }
 
 func hashesName(p *Pool) bool { return p != nil && p.AsksName() }

@@ -48,22 +48,15 @@ func (m *Member) turnsAway(slow int64, x uint64) bool {
 	return part < whole && int64(x%whole) >= part
 }
 
-// startSlow begins the ramps of the backends that next has and old has not, or had with weight 0. In a pool that is new all
-// of them are, so that none has a start over the others.
-func startSlow(old, next *Snapshot) {
-	for _, p := range next.Pools {
-		was := old.Pool(p.Config.Name)
-		if was == nil || p.Config.SlowStart == 0 {
-			continue
-		}
-		weight := map[*Backend]int{}
-		for _, m := range was.Members {
-			weight[m.Backend] = m.Weight()
-		}
-		for _, m := range p.Members {
-			if m.Weight() > 0 && weight[m.Backend] == 0 {
-				m.startSlow()
-			}
+// startSlow begins the ramps of the backends that a pool has and had not before, or had with weight 0. In a pool that is new,
+// or had no backend, all of them are, so that none has a start over the others.
+func startSlow(was, p *Pool) {
+	if was == nil || len(was.Members) == 0 || p.Config.SlowStart == 0 {
+		return
+	}
+	for _, m := range p.Members {
+		if old := was.members[m.Address]; m.Weight() > 0 && (old == nil || old.Backend != m.Backend || old.Weight() == 0) {
+			m.startSlow()
 		}
 	}
 }

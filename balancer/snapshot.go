@@ -9,14 +9,13 @@ import (
 
 // Snapshot is one consistent view of what to do with connections. Immutable.
 type Snapshot struct {
-	Version   uint64 // 1, 2, 3 … in the order of publishing
+	Version   uint64 // of the configuration: 1, 2, 3 … in the order of applying. Changes of members keep it
 	Config    *config.Config
 	Frontends []*Frontend // in the order of the configuration
 	Pools     []*Pool     // in the order of the configuration
 
 	frontends map[string]*Frontend
 	pools     map[string]*Pool
-	backends  map[*Backend]bool
 }
 
 // Frontend returns the frontend of that name, or nil.
@@ -25,8 +24,15 @@ func (s *Snapshot) Frontend(name string) *Frontend { return s.frontends[name] }
 // Pool returns the pool of that name, or nil.
 func (s *Snapshot) Pool(name string) *Pool { return s.pools[name] }
 
-// Has reports whether b is configured.
-func (s *Snapshot) Has(b *Backend) bool { return s.backends[b] }
+// Has reports whether b is a member of its pool.
+func (s *Snapshot) Has(b *Backend) bool {
+	p := s.pools[b.Pool]
+	if p == nil {
+		return false
+	}
+	m := p.members[b.Address]
+	return m != nil && m.Backend == b
+}
 
 // Frontend is a frontend in a snapshot.
 type Frontend struct {
@@ -69,10 +75,11 @@ func (f *FrontendLive) Release() { f.active.Add(-1) }
 // Pool is a pool in a snapshot. Its pickers may be exchanged: see weight.go.
 type Pool struct {
 	Config  *config.Pool
-	Members []*Member // in the order of the configuration
+	Members []*Member // in the order of the configuration, then those of others: see roster
 
 	Attached any // see Frontend.Attached
 
+	members   map[config.Address]*Member
 	live      *poolLive
 	zone      string // our own
 	threshold int    // percent; see Pick
@@ -81,6 +88,9 @@ type Pool struct {
 	// Written by the Director, read by every pick: the tiers in the order in which they are asked.
 	tiers atomic.Pointer[[]*tier]
 }
+
+// Member returns the member at an address, or nil.
+func (p *Pool) Member(address config.Address) *Member { return p.members[address] }
 
 // poolLive is what of a pool outlives snapshots, so that a reload does not send the next connection to the first
 // backend again.

@@ -79,13 +79,17 @@ func (e *Engine) budget(cfg *config.Config, bindings int) budget {
 	return b
 }
 
-// needsSockets reports whether flows of f have sockets of their own: it has no shared_source, or a backend of a family without.
+// needsSockets reports whether flows of f have sockets of their own: it has no shared_source, or a backend of a family without;
+// one that is found may be of either.
 func needsSockets(cfg *config.Config, f *config.Frontend) bool {
 	v4, v6 := families(cfg, f)
 	shared4, shared6 := false, false
 	for _, p := range f.UDP.SharedSource {
 		shared4 = shared4 || p.Addr().Is4()
 		shared6 = shared6 || p.Addr().Is6()
+	}
+	if discovers(cfg, f) {
+		v4, v6 = true, true
 	}
 	return len(f.UDP.SharedSource) == 0 || v4 && !shared4 || v6 && !shared6
 }

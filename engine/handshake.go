@@ -265,6 +265,7 @@ type originKey struct {
 
 type origin struct {
 	client *tlsbridge.Client
+	host   string // whom to expect where the pool does not say
 	config *tls.Config
 }
 
@@ -273,12 +274,14 @@ func (sh *shard) origin(p *balancer.Pool, b *balancer.Backend, protocol string) 
 	client := originOf(p)
 	key := originKey{b, protocol}
 	o := sh.origins[key]
-	if o.client != client {
-		host := ""
-		if !b.Address.IsUnix() {
-			host = b.Address.IP.Addr().WithZone("").String()
-		}
-		o = origin{client: client}
+	host := ""
+	if m := p.Member(b.Address); m != nil && m.Config.SNI != "" {
+		host = m.Config.SNI
+	} else if !b.Address.IsUnix() {
+		host = b.Address.IP.Addr().WithZone("").String()
+	}
+	if o.client != client || o.host != host {
+		o = origin{client: client, host: host}
 		if protocol != "" {
 			o.config = client.Config(host, protocol)
 		} else {

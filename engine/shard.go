@@ -48,6 +48,7 @@ type shard struct {
 	maxLingers  int      // the next one is closed at once
 	frontends   map[string]*FrontendStats
 	backends    map[*balancer.Backend]*BackendStats
+	gone        []*balancer.Backend // no longer members; see forget
 	pools       map[string]*PoolStats
 	stats       ShardStats
 

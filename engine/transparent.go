@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 
 	"awe4lb/config"
@@ -51,19 +52,32 @@ func checkTransparent(cfg *config.Config, f *config.Frontend) error {
 	return nil
 }
 
-// families returns which families the backends of f are of.
+// families returns which families the backends of f are of that the configuration names.
 func families(cfg *config.Config, f *config.Frontend) (v4, v6 bool) {
+	for _, p := range poolsOf(cfg, f) {
+		for _, b := range p.Backends {
+			v4 = v4 || b.Address.IP.Addr().Is4()
+			v6 = v6 || b.Address.IP.Addr().Is6()
+		}
+	}
+	return v4, v6
+}
+
+// discovers reports whether f has backends that are found.
+func discovers(cfg *config.Config, f *config.Frontend) bool {
+	return slices.ContainsFunc(poolsOf(cfg, f), func(p *config.Pool) bool { return p.Discovery != nil })
+}
+
+// poolsOf returns the pools that f leads to.
+func poolsOf(cfg *config.Config, f *config.Frontend) (pools []*config.Pool) {
 	names := []string{f.Pool}
 	for _, r := range f.Routes {
 		names = append(names, r.Pool)
 	}
 	for _, name := range names {
 		if p := cfg.Pool(name); p != nil {
-			for _, b := range p.Backends {
-				v4 = v4 || b.Address.IP.Addr().Is4()
-				v6 = v6 || b.Address.IP.Addr().Is6()
-			}
+			pools = append(pools, p)
 		}
 	}
-	return v4, v6
+	return pools
 }
