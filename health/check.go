@@ -21,16 +21,20 @@ type check struct {
 	h       *config.Health
 	pool    *config.PoolTLS // what h says nothing about; nil: the pool speaks no TLS
 	address config.Address  // where to
+	sni     string          // whom to expect where nothing else says so, by discovery; "" = the IP address
 }
 
 // newCheck returns the check of a backend: with the address and the port that its pool's health table puts in place of the
 // backend's.
-func newCheck(p *config.Pool, backend config.Address) *check {
-	c := &check{h: p.Health, address: backend}
+func newCheck(p *config.Pool, backend *config.Backend) *check {
+	c := &check{h: p.Health, address: backend.Address}
 	if c.h.UseTLS {
 		c.pool = p.TLS
+		if c.h.ServerName == "" {
+			c.sni = backend.SNI
+		}
 	}
-	ip, port := backend.IP.Addr(), backend.IP.Port()
+	ip, port := backend.Address.IP.Addr(), backend.Address.IP.Port()
 	if c.h.Address.IsValid() {
 		ip = c.h.Address
 	}
@@ -52,7 +56,8 @@ func (c *check) identity() string {
 		Health  config.Health
 		Pool    *config.PoolTLS
 		Address string
-	}{h, c.pool, c.address.String()})
+		SNI     string
+	}{h, c.pool, c.address.String(), c.sni})
 	if err != nil {
 		panic(err) // our own types
 	}

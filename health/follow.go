@@ -23,9 +23,9 @@ func (p *Prober) follow(cfg *config.Config, now time.Time) {
 			continue
 		}
 		other := cfg.Pool(pool.Health.Pool) // config has checked that it is there
-		for _, c := range pool.Backends {
+		for _, c := range p.membersOf(pool) {
 			f := &follower{b: p.backends[Key{pool.Name, c.Address}], pool: other.Name}
-			for _, o := range other.Backends {
+			for _, o := range p.membersOf(other) {
 				if b := p.backends[Key{other.Name, o.Address}]; b != nil && (pool.Health.Follow == "any" || o.Address.SameHost(c.Address)) {
 					f.of = append(f.of, b)
 				}

@@ -83,6 +83,8 @@ type Prober struct {
 	// Guarded by mu.
 	mu        sync.Mutex
 	started   bool
+	cfg       *config.Config
+	members   map[string][]*config.Backend // of pools that have others than their configuration names
 	backends  map[Key]*backend
 	subjects  map[string]*subject
 	lanes     [numLanes]lane
@@ -95,6 +97,7 @@ type backend struct {
 	key     Key
 	health  *config.Health
 	weight  int
+	sni     string
 	subject *subject // nil for kind pool
 	streak  streak
 	status  Status // but State and Streak
@@ -116,7 +119,7 @@ type subject struct {
 
 // New returns a Prober of nothing.
 func New(o Options) *Prober {
-	p := &Prober{o: o, backends: map[Key]*backend{}, subjects: map[string]*subject{}, dark: map[string]bool{}, wake: make(chan struct{}, 1)}
+	p := &Prober{o: o, cfg: new(config.Config), backends: map[Key]*backend{}, subjects: map[string]*subject{}, dark: map[string]bool{}, wake: make(chan struct{}, 1)}
 	p.probe = p.run
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	total := 0
@@ -131,12 +134,16 @@ func New(o Options) *Prober {
 // Apply makes the checks of cfg the ones that are made. Those that stay the same go on, with what they have counted. One
 // that is changed starts to count anew, from the state it is in; a new one begins with its initial state; one that is gone
 // is forgotten, and where the backend is still there it is up from now on. Never blocks for a probe.
-func (p *Prober) Apply(cfg *config.Config) {
+func (p *Prober) Apply(cfg *config.Config) { p.ApplyMembers(cfg, nil) }
+
+// ApplyMembers is Apply with the backends of pools that have others than cfg names.
+func (p *Prober) ApplyMembers(cfg *config.Config, members map[string][]*config.Backend) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ctx.Err() != nil {
 		return
 	}
+	p.cfg, p.members = cfg, members
 	now := time.Now()
 	old, oldSubjects := p.backends, p.subjects
 	p.backends, p.subjects = map[Key]*backend{}, map[string]*subject{}
@@ -146,39 +153,26 @@ func (p *Prober) Apply(cfg *config.Config) {
 	var begin []*subject
 	for _, pool := range cfg.Pools {
 		if !pool.Health.Checks() {
-			for _, b := range pool.Backends {
+			for _, b := range p.membersOf(pool) {
 				p.unchecked(Key{pool.Name, b.Address}, old, now)
 			}
 			continue
 		}
-		for _, c := range pool.Backends {
+		for _, c := range p.membersOf(pool) {
 			key := Key{pool.Name, c.Address}
 			b := p.enlist(key, pool, old[key], now)
-			p.backends[key], b.weight = b, c.Weight
+			p.backends[key], b.weight, b.sni = b, c.Weight, c.SNI
 			if pool.Health.Kind == "pool" {
 				continue
 			}
-			check := newCheck(pool, c.Address)
-			id := check.identity()
-			t := p.subjects[id]
-			if t == nil {
-				if t = oldSubjects[id]; t == nil {
-					t = &subject{key: id, check: check, index: -1, lane: &p.lanes[laneOf(check)]}
-					begin = append(begin, t)
-				}
-				p.subjects[id] = t
+			if t := p.assign(b, pool, c, oldSubjects); t != nil {
+				begin = append(begin, t)
 			}
-			if b.subject != nil && b.subject != t {
-				b.restart(pool.Health)
-			}
-			b.subject = t
-			t.backends = append(t.backends, b)
 		}
 	}
 	for id, t := range oldSubjects {
 		if p.subjects[id] == nil {
-			t.removed = true
-			t.lane.remove(t)
+			t.drop()
 		}
 	}
 	for pool := range p.dark {
@@ -186,14 +180,45 @@ func (p *Prober) Apply(cfg *config.Config) {
 			delete(p.dark, pool) // a reload has made it so
 		}
 	}
-	p.spread(begin, now)
+	p.begin(begin, now)
 	p.follow(cfg, now)
 	p.materials.keep(p.subjects)
+}
+
+// begin has what is new probed.
+func (p *Prober) begin(subjects []*subject, now time.Time) {
+	p.spread(subjects, now)
 	if !p.started && len(p.subjects) > 0 {
 		p.started = true
 		p.running.Go(p.schedule)
 	}
 	p.awake()
+}
+
+// assign gives b, which is what c says, to those who are probed, and returns the subject if it is new: neither in use nor in old.
+func (p *Prober) assign(b *backend, pool *config.Pool, c *config.Backend, old map[string]*subject) (fresh *subject) {
+	check := newCheck(pool, c)
+	id := check.identity()
+	t := p.subjects[id]
+	if t == nil {
+		if t = old[id]; t == nil {
+			t = &subject{key: id, check: check, index: -1, lane: &p.lanes[laneOf(check)]}
+			fresh = t
+		}
+		p.subjects[id] = t
+	}
+	if b.subject != nil && b.subject != t {
+		b.restart(pool.Health)
+	}
+	b.subject = t
+	t.backends = append(t.backends, b)
+	return fresh
+}
+
+// drop has t probed no more.
+func (t *subject) drop() {
+	t.removed = true
+	t.lane.remove(t)
 }
 
 // enlist returns the backend for a key: the one there is, when there is one.

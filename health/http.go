@@ -79,6 +79,8 @@ func (c *check) hostHeader() string {
 		return c.h.Host
 	case c.h.UseTLS && c.h.ServerName != "":
 		return c.h.ServerName
+	case c.sni != "":
+		return c.sni
 	case c.address.IsUnix():
 		return "localhost"
 	}

@@ -31,7 +31,7 @@ func probeOnce(t *testing.T, backend, health string) outcome {
 	p := New(Options{Log: slog.New(slog.DiscardHandler)})
 	defer p.Close()
 	begun := time.Now()
-	o := p.run(context.Background(), newCheck(cfg.Pools[0], cfg.Pools[0].Backends[0].Address))
+	o := p.run(context.Background(), newCheck(cfg.Pools[0], cfg.Pools[0].Backends[0]))
 	if took := time.Since(begun); took > cfg.Pools[0].Health.Timeout+time.Second {
 		t.Errorf("%s: took %v", health, took)
 	}
@@ -263,7 +263,7 @@ func TestMaterialIsReadAgain(t *testing.T) {
 	if err := p.Prepare(cfg); err != nil {
 		t.Fatal(err)
 	}
-	c := newCheck(cfg.Pools[0], cfg.Pools[0].Backends[0].Address)
+	c := newCheck(cfg.Pools[0], cfg.Pools[0].Backends[0])
 	expectOutcome(t, "the wrong authority", p.run(context.Background(), c), bad, "unknown authority")
 	for i, content := range [][]byte{ca.PEM, []byte("half written"), nil} {
 		if err := os.WriteFile(file, content, 0o600); err != nil {
@@ -285,7 +285,7 @@ func TestExpiryWarning(t *testing.T) {
 	b := newBench(t)
 	b.p.o.Log = slog.New(slog.NewTextHandler(&log, nil))
 	cfg := parse(t, "[pools.p]\nbackends = [{address = '127.0.0.1:1'}]\nhealth = {kind = 'tls', expiry_warning = '48h'}")
-	tg := &subject{check: newCheck(cfg.Pools[0], cfg.Pools[0].Backends[0].Address), backends: []*backend{{key: Key{"p", cfg.Pools[0].Backends[0].Address}}}}
+	tg := &subject{check: newCheck(cfg.Pools[0], cfg.Pools[0].Backends[0]), backends: []*backend{{key: Key{"p", cfg.Pools[0].Backends[0].Address}}}}
 	ends := time.Now().Add(72 * time.Hour)
 	for h := range 72 {
 		b.p.warnExpiry(tg, ends, time.Now().Add(time.Duration(h)*time.Hour))

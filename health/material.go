@@ -61,8 +61,8 @@ func (m *materials) config(c *check, alpn ...string) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	host := ""
-	if !c.address.IsUnix() {
+	host := c.sni
+	if host == "" && !c.address.IsUnix() {
 		host = c.address.IP.Addr().WithZone("").String()
 	}
 	return client.Config(host, alpn...), nil
@@ -160,10 +160,10 @@ func readFile(path string) ([]byte, error) {
 func (p *Prober) Prepare(cfg *config.Config) error {
 	var errs []error
 	for _, pool := range cfg.Pools {
-		if !pool.Health.Checks() || !pool.Health.UseTLS || len(pool.Backends) == 0 {
+		if !pool.Health.Checks() || !pool.Health.UseTLS || len(pool.Backends) == 0 && pool.Discovery == nil {
 			continue
 		}
-		if _, err := p.materials.client(newCheck(pool, pool.Backends[0].Address), time.Now()); err != nil {
+		if _, err := p.materials.client(newCheck(pool, new(config.Backend)), time.Now()); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", cmp.Or(cfg.At(pool.Health), "pools."+pool.Name+".health"), err))
 		}
 	}
