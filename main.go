@@ -20,6 +20,7 @@ import (
 	"awe4lb/admin"
 	"awe4lb/balancer"
 	"awe4lb/config"
+	"awe4lb/discovery"
 	"awe4lb/engine"
 	"awe4lb/health"
 	"awe4lb/internal/cli"
@@ -70,6 +71,7 @@ func revision() string {
 func checkHost(cfg *config.Config) []error {
 	errs := append(logs.Check(cfg.Log), engine.CheckHost(cfg)...)
 	errs = append(errs, health.Check(cfg)...)
+	errs = append(errs, discovery.Check(cfg)...)
 	if cfg.Engine.User != "" {
 		if err := privilege.Check(cfg.Engine.User, cfg.Engine.Group); err != nil {
 			errs = append(errs, err)
@@ -94,11 +96,16 @@ type process struct {
 	director *balancer.Director
 	engine   *engine.Engine
 	health   *health.Prober
+	sources  *discovery.Keeper
 	admin    *admin.Server // nil when it is off
 	ordered  chan struct{} // somebody has ordered the end by the API; holds one
 
 	// Shared: atomics.
 	reloads atomic.Pointer[admin.Reloads] // written under mu; what it points to is not changed
+
+	// members is held while who belongs to a pool changes, so that the director and the health checks hear of it in the same
+	// order. It is taken after mu.
+	members sync.Mutex
 
 	// Guarded by mu, which also makes reloads wait for each other.
 	mu     sync.Mutex
@@ -215,8 +222,14 @@ func start(path string) (*process, error) {
 		p.close()
 		return nil, cli.BadConfig(err)
 	}
+	p.sources = discovery.NewKeeper(discovery.KeeperOptions{Changed: p.found, Tell: p.tellDiscovery})
+	lists, err := p.sources.Prepare(cfg)
+	if err != nil {
+		p.close()
+		return nil, cli.BadConfig(err)
+	}
 	p.engine.SetAccess(p.logs.HasAccess())
-	report, err := p.director.Apply(cfg)
+	report, err := p.apply(cfg, lists.Found(), false)
 	if err != nil {
 		p.close()
 		var files certs.Errors
@@ -231,7 +244,7 @@ func start(path string) (*process, error) {
 		p.admin, err = admin.Start(&cfg.Admin, admin.Options{Engine: p.engine, Director: p.director,
 			Reload: p.reload, Reloads: p.history, Log: p.logs.Log,
 			Version: version, Revision: revision(), Started: p.started, File: path,
-			Certificates: p.keeper, Issuer: p.issuer, Health: p.health,
+			Certificates: p.keeper, Issuer: p.issuer, Health: p.health, Discovery: p.sources,
 			Level: p.logs.Level, SetLevel: p.logs.SetLevel, End: p.orderEnd})
 		if err != nil {
 			p.close()
@@ -254,7 +267,10 @@ func start(path string) (*process, error) {
 			return nil, cli.BadConfig(err)
 		}
 	}
-	p.health.Apply(cfg) // now, so that what it runs is not root's
+	// Now, so that what these run is not root's.
+	p.checkMembers(cfg)
+	p.sources.Commit(lists)
+	p.sources.Wait(context.Background(), firstLists)
 	for _, l := range p.engine.Listeners() {
 		p.logs.Log.Info("listening", "frontend", l.Frontend, "protocol", l.Protocol, "address", l.Address.String())
 	}
@@ -384,12 +400,17 @@ func (p *process) tryReload() (*balancer.Report, error) {
 			return nil, &admin.Refusal{Status: http.StatusUnprocessableEntity, Err: err}
 		}
 	}
-	report, err := p.director.Apply(cfg)
+	lists, err := p.sources.Prepare(cfg)
+	if err != nil {
+		discardLogs()
+		return nil, &admin.Refusal{Status: http.StatusUnprocessableEntity, Err: err}
+	}
+	report, err := p.apply(cfg, lists.Found(), true)
 	if err != nil {
 		discardLogs()
 		return nil, err
 	}
-	p.health.Apply(cfg)
+	p.sources.Commit(lists)
 	applyLogs()
 	applyAdmin()
 	p.engine.SetAccess(p.logs.HasAccess())
@@ -434,6 +455,9 @@ func (p *process) stop(ctx context.Context) {
 
 // close ends the data plane, and then what it stands on.
 func (p *process) close() {
+	if p.sources != nil {
+		p.sources.Close()
+	}
 	p.health.Close()
 	p.engine.Close()
 	p.keeper.Close()

@@ -14,6 +14,7 @@ import (
 
 	"awe4lb/balancer"
 	"awe4lb/config"
+	"awe4lb/discovery"
 	"awe4lb/engine"
 	"awe4lb/health"
 	"awe4lb/internal/socketfile"
@@ -38,7 +39,8 @@ type Options struct {
 	Certificates *certs.Keeper // nil: there are none
 	Issuer       *acme.Issuer  // nil: there is none
 
-	Health *health.Prober // nil: there is none
+	Health    *health.Prober    // nil: there is none
+	Discovery *discovery.Keeper // nil: there is none
 
 	Level    func() slog.Level // of the log; safe from any goroutine, as SetLevel
 	SetLevel func(slog.Level)  // until the next reload

@@ -47,7 +47,7 @@ type streamed struct{}
 
 // endpoints is the API, in the order of the document.
 func endpoints() []endpoint {
-	return slices.Concat(generalEndpoints(), watchEndpoints(), orderEndpoints(), sessionEndpoints(), processEndpoints())
+	return slices.Concat(generalEndpoints(), watchEndpoints(), discoveryEndpoints(), orderEndpoints(), sessionEndpoints(), processEndpoints())
 }
 
 func generalEndpoints() []endpoint {
@@ -74,7 +74,7 @@ func watchEndpoints() []endpoint {
 		{"GET", "/api/v1/history", reader, "the last quarter of an hour, for charts", nil, nil, history{}, (*Server).showHistory},
 		{"GET", "/api/v1/stream", reader, "server-sent events: sample each second, change when states of backends do", streamQuery{}, nil, streamed{}, (*Server).stream},
 		{"GET", "/api/v1/health", reader, "the health checks with their last results", nil, nil, checksList{}, (*Server).checks},
-		{"GET", "/api/v1/events", reader, "what has happened to backends, the newest first", nil, nil, eventList{}, (*Server).events},
+		{"GET", "/api/v1/events", reader, "what has happened to backends, and to what discovery finds, the newest first", nil, nil, eventList{}, (*Server).events},
 	}
 }
 

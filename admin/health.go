@@ -87,13 +87,15 @@ func writeHealth(each func(name, kind, help string, write func(b *backendStatus,
 type event struct {
 	Time    time.Time `json:"time"`
 	Pool    string    `json:"pool"`
-	Backend string    `json:"backend"`
-	What    string    `json:"what"` // health, order, weight or agent: what has changed, or who has changed it
-	From    string    `json:"from"` // before: a state, or a weight
+	Backend string    `json:"backend"` // "" where it is about the pool
+	What    string    `json:"what"`    // health, order, weight, agent or discovery: what has changed, or who has changed it
+	From    string    `json:"from"`    // before: a state, or a weight
 	To      string    `json:"to"`
 	Why     string    `json:"why,omitempty"`
 	By      string    `json:"by,omitempty"`            // who asked for it
 	After   float64   `json:"after_seconds,omitempty"` // health: how long the state before had lasted
+
+	Discovery *discoveryEvent `json:"discovery,omitempty"` // what it is, where what is discovery
 }
 
 type eventList struct {
@@ -109,17 +111,18 @@ func (s *Server) eventsSince(t time.Time) []event {
 		if !e.Time.After(t) {
 			break
 		}
-		list = append(list, event{rounded(e.Time), e.Pool, e.Backend, e.What, e.From, e.To, e.Why, e.By, e.After.Seconds()})
+		list = append(list, event{rounded(e.Time), e.Pool, e.Backend, e.What, e.From, e.To, e.Why, e.By, e.After.Seconds(), nil})
 	}
-	return list
+	return s.withDiscovery(list, t)
 }
 
 // newestEvent returns when the last event was.
 func (s *Server) newestEvent() time.Time {
-	if all := s.o.Director.Events(); len(all) > 0 {
+	newest := s.newestDiscovery()
+	if all := s.o.Director.Events(); len(all) > 0 && all[0].Time.After(newest) {
 		return all[0].Time
 	}
-	return time.Time{}
+	return newest
 }
 
 // checksList is the answer of GET /api/v1/health.

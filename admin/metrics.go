@@ -27,6 +27,7 @@ func (s *Server) metrics(c *fasthttp.RequestCtx) {
 	writeShards(&x, st)
 	writeCertificates(&x, st)
 	writeAccessLists(&x, st)
+	writeDiscovery(&x, st.discovery)
 	_, _ = c.Write(x.buf)
 	metrics.WriteProcessMetrics(c)
 }

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"runtime"
+	"slices"
 	"time"
 
 	"awe4lb/balancer"
@@ -33,6 +34,8 @@ type status struct {
 	ACME         []acmeStatus        `json:"acme"`
 
 	AccessLists []accessListStatus `json:"access_lists"` // the files of prefixes
+
+	discovery []discoveryStatus // for the metrics
 
 	// For the metrics.
 	listsOK, listsFailed uint64 // changes of these files
@@ -126,6 +129,8 @@ type poolStatus struct {
 	Panics    uint64          `json:"panic_picks"` // picks whether up or down, because too few were up
 	Backends  []backendStatus `json:"backends"`
 
+	Discovery *discoveryStatus `json:"discovery,omitempty"` // where the pool has it
+
 	labels string // for the metrics
 }
 
@@ -146,6 +151,8 @@ type backendStatus struct {
 	Handshakes     uint64            `json:"tls_handshakes"`
 	Bytes          bytesStatus       `json:"bytes"`
 	Zone           string            `json:"zone,omitempty"`
+	SNI            string            `json:"sni,omitempty"` // these two as discovery says
+	Labels         map[string]string `json:"labels,omitempty"`
 	Latency        *float64          `json:"latency_seconds,omitempty"`  // policy leasttime only: what it goes by
 	Rate           *float64          `json:"bytes_per_second,omitempty"` // policy leastbandwidth only: what it goes by
 	Health         *healthStatus     `json:"health,omitempty"`           // where there is a check
@@ -209,10 +216,14 @@ func (s *Server) collect() *status {
 		fs.Retired = true
 		out.Frontends = append(out.Frontends, fs)
 	}
+	out.discovery = s.discoveryStatus(false)
 	for _, p := range snap.Pools {
 		ps := poolStatus{Name: p.Config.Name, Policy: p.Config.Policy, Backends: []backendStatus{},
 			labels: labels("pool", p.Config.Name)}
 		ps.Panics = p.PanicPicks()
+		if i := slices.IndexFunc(out.discovery, func(d discoveryStatus) bool { return d.Pool == ps.Name }); i >= 0 {
+			ps.Discovery = &out.discovery[i]
+		}
 		if n := st.Pools[p.Config.Name]; n != nil {
 			ps.Retries, ps.NoBackend = n.Retries, n.NoBackend
 		}
@@ -222,7 +233,7 @@ func (s *Server) collect() *status {
 			b.Health = healthOf(checked, m.Backend)
 			b.Weight, b.Configured, b.Priority, b.MaxConnections = m.Weight(), m.Config.Weight, m.Config.Priority, m.Config.MaxConnections
 			b.setOrders(m.Backend)
-			b.Zone = m.Config.Zone
+			b.Zone, b.SNI, b.Labels = m.Config.Zone, m.Config.SNI, m.Config.Labels
 			if p.Times() {
 				latency := m.Latency().Seconds()
 				b.Latency = &latency

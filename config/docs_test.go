@@ -203,17 +203,21 @@ func docsRange(f reflect.StructField) string {
 	return zero + lo + " to " + hi
 }
 
-// TestDocsExamples: each toml block of docs/configuration.md is a configuration without a warning, or is followed by a
-// text block with its very mistakes.
+// TestDocsExamples: each toml block of these documents is a configuration without a warning, or is followed by a text block
+// with its very mistakes.
 func TestDocsExamples(t *testing.T) {
 	t.Setenv("APP_ADDRESS", "10.0.0.1:80")
-	text, err := os.ReadFile(docsFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := regexp.MustCompile("(?s)```toml\n(.*?)```\n(?:\n```text\n(.*?)```\n)?").FindAllStringSubmatch(string(text), -1)
-	if len(blocks) < 6 {
-		t.Fatalf("%d examples", len(blocks))
+	var blocks [][]string
+	for _, file := range []string{docsFile, "../docs/discovery.md"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := regexp.MustCompile("(?s)```toml\n(.*?)```\n(?:\n```text\n(.*?)```\n)?").FindAllStringSubmatch(string(text), -1)
+		if len(found) < 6 {
+			t.Fatalf("%s: %d examples", file, len(found))
+		}
+		blocks = append(blocks, found...)
 	}
 	for _, b := range blocks {
 		cfg, err := Parse("awe4lb.toml", []byte(b[1]))

@@ -36,7 +36,7 @@ func newSource(s *config.Source) (Source, error) {
 	case *config.FileSource:
 		return NewFile(FileOptions{Path: o.Path, Decoding: decoding(o.ListFormat), MaxBytes: int64(o.MaxBytes)})
 	case *config.ExecSource:
-		return NewExec(ExecOptions{Argv: o.Command, Env: shown(o.Env), Dir: o.Folder, Decoding: decoding(o.ListFormat), MaxBytes: int64(o.MaxBytes)})
+		return NewExec(ExecOptions{Argv: o.Command, Env: texts(o.Env), Dir: o.Folder, Decoding: decoding(o.ListFormat), MaxBytes: int64(o.MaxBytes)})
 	case *config.HTTPSource:
 		return NewHTTP(HTTPOptions{URL: string(o.URL), Headers: headers(o.Headers), User: o.User, Password: secret(o.Password, o.PasswordFile),
 			Bearer: secret(o.Token, o.TokenFile), TLS: sourceTLS(o.SourceTLS), Allow: o.Allow, Decoding: decoding(o.ListFormat), MaxBytes: int64(o.MaxBytes)})
@@ -66,7 +66,7 @@ func sourceTLS(t config.SourceTLS) HTTPTLS {
 	return HTTPTLS{CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName, Insecure: t.InsecureSkipVerify}
 }
 
-func shown(secrets []config.Secret) (all []string) {
+func texts(secrets []config.Secret) (all []string) {
 	for _, s := range secrets {
 		all = append(all, string(s))
 	}
@@ -75,7 +75,7 @@ func shown(secrets []config.Secret) (all []string) {
 
 func headers(lines []config.Secret) map[string]string {
 	all := map[string]string{}
-	for _, line := range shown(lines) {
+	for _, line := range texts(lines) {
 		name, value, _ := strings.Cut(line, ":")
 		all[strings.TrimSpace(name)] = strings.TrimSpace(value)
 	}
