@@ -55,6 +55,7 @@ var only = map[string][]string{
 	"golang.org/x/net/dns/dnsmessage":          {"awe4lb/internal/cli"},
 	"github.com/miekg/dns":                     {"awe4lb/discovery"},
 	"github.com/coder/websocket":               {"awe4lb/discovery"},
+	"go.yaml.in/yaml/v3":                       {"awe4lb/discovery"},
 	"github.com/coreos/go-systemd":             {"awe4lb/internal/systemd"},
 	"kernel.org/pub/linux/libs/security":       {"awe4lb/internal/privilege"},
 	"github.com/caddyserver/certmagic":         {"awe4lb/tlsbridge/acme"},

@@ -20,6 +20,7 @@ require (
 	github.com/swaggest/openapi-go v0.2.61
 	github.com/valyala/fasthttp v1.74.0
 	go.uber.org/zap v1.28.0
+	go.yaml.in/yaml/v3 v3.0.6
 	golang.org/x/crypto v0.58.0
 	golang.org/x/net v0.62.0
 	golang.org/x/sys v0.49.0

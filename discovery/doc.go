@@ -8,8 +8,8 @@
 //	first := r.List()           // static backends and the list of the last run; nothing was asked yet
 //	go r.Run(ctx, func(list []discovery.Backend) { … })
 //
-// The kinds of source are file, exec, http, dns, srv, consul, docker, lxd, etcd and redis, each in the file of its name, made
-// by NewFile and so on. Decisions 0040 to 0044, 0047 and 0048 say why they are as they are.
+// The kinds of source are file, exec, http, dns, srv, consul, docker, lxd, kubernetes, etcd and redis, each in the file of its
+// name, made by NewFile and so on. Decisions 0040 to 0049 say why they are as they are.
 //
 // # The states of a source
 //

@@ -74,7 +74,20 @@ func (p *program) String() string {
 	return name
 }
 
-func (p *program) Fetch(parent context.Context) (List, error) {
+func (p *program) Fetch(ctx context.Context) (List, error) {
+	b, err := p.output(ctx)
+	if err != nil {
+		return List{}, err
+	}
+	list, err := p.dec.decode(b, Text)
+	if err != nil {
+		return List{}, fmt.Errorf("%s: %w", p, err)
+	}
+	return list, nil
+}
+
+// output runs the program and returns what it wrote.
+func (p *program) output(parent context.Context) ([]byte, error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	out := &limited{most: p.most, full: func() { cancel(tooLarge(p.most)) }}
@@ -92,22 +105,18 @@ func (p *program) Fetch(parent context.Context) (List, error) {
 		_ = killGroup(c.Process.Pid)
 	}
 	if cause := context.Cause(ctx); cause != nil {
-		return List{}, fmt.Errorf("%s: %w", p, cause)
+		return nil, fmt.Errorf("%s: %w", p, cause)
 	}
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
-		return List{}, fail(ReasonExit, fmt.Errorf("%s: %s%s", p, exit.ProcessState, stderr.quoted()))
+		return nil, fail(ReasonExit, fmt.Errorf("%s: %s%s", p, exit.ProcessState, stderr.quoted()))
 	case errors.Is(err, exec.ErrWaitDelay):
-		return List{}, fail(ReasonExit, fmt.Errorf("%s: has ended, and left something behind that holds its output open", p))
+		return nil, fail(ReasonExit, fmt.Errorf("%s: has ended, and left something behind that holds its output open", p))
 	case err != nil:
-		return List{}, fmt.Errorf("%s: %w", p, err)
+		return nil, fmt.Errorf("%s: %w", p, err)
 	}
-	list, err := p.dec.decode(out.b.Bytes(), Text)
-	if err != nil {
-		return List{}, fmt.Errorf("%s: %w", p, err)
-	}
-	return list, nil
+	return out.b.Bytes(), nil
 }
 
 // killGroup ends a process and whatever it started, unless that left the group.

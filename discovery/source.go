@@ -39,7 +39,7 @@ const (
 	ReasonTimeout  = "timeout"  // no whole answer within Timeout
 	ReasonDecode   = "decode"   // the answer is not what its format says
 	ReasonTooLarge = "toolarge" // more bytes or more backends than allowed
-	ReasonExit     = "exit"     // exec: exit status other than 0, or killed by a signal
+	ReasonExit     = "exit"     // exec, and plugins of kubernetes: exit status other than 0, or killed by a signal
 	ReasonStatus   = "status"   // by HTTP: any status but 200, and 304 where it was asked for; redis: an error
 	ReasonRefused  = "refused"  // by HTTP and redis: an address, a redirect or a certificate that is not allowed
 	ReasonNXDomain = "nxdomain" // dns, srv: there is no such name
