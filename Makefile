@@ -13,11 +13,11 @@ empty       :=
 space       := $(empty) $(empty)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check lint unit race fuzz e2e test-real deps bench bench-quick soak soak-udp clean
+.PHONY: help run build test check lint unit race fuzz e2e test-real test-real-kubernetes deps bench bench-quick soak soak-udp clean
 
 help: ## list the targets
 	@echo 'awe4lb: make TARGET'
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## build, then start the balancer with demo backends and say what to try
 	bin/awe4lb demo --config awe4lb.toml
@@ -56,6 +56,13 @@ e2e: ## real software through the balancer, and a CA that issues: nginx, curl, w
 test-real: ## discovery beside real servers that restart and are down: etcd, Redis, Docker, LXD; 8 minutes; KINDS=Etcd DOWN=15s for less
 	./internal/real/deps.sh $(KINDS)
 	$(GO) test -tags real -count=1 -timeout 20m ./internal/real -run '^Test($(subst $(space),|,$(strip $(KINDS))))' -down $(DOWN)
+
+# Where binaries that take minutes to build are kept.
+REAL ?= $(or $(AWE4LB_REAL),$(HOME)/.cache/awe4lb-real)
+
+test-real-kubernetes: ## discovery against a real kube-apiserver and etcd; builds the first once, ten minutes
+	internal/real/kubernetes/build.sh $(REAL)
+	AWE4LB_REAL=$(REAL) $(GO) test -tags real -count=1 -timeout 8m ./internal/real/kubernetes
 
 deps: ## install what e2e and bench need (Debian packages, by apt-get as root)
 	./internal/e2e/deps.sh
