@@ -13,7 +13,7 @@ empty       :=
 space       := $(empty) $(empty)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check lint unit race fuzz e2e test-real test-real-kubernetes deps bench bench-quick soak soak-udp clean
+.PHONY: help run build test check lint unit race fuzz e2e test-real test-real-kubernetes test-real-consul deps bench bench-quick soak soak-udp clean
 
 help: ## list the targets
 	@echo 'awe4lb: make TARGET'
@@ -63,6 +63,10 @@ REAL ?= $(or $(AWE4LB_REAL),$(HOME)/.cache/awe4lb-real)
 test-real-kubernetes: ## discovery against a real kube-apiserver and etcd; builds the first once, ten minutes
 	internal/real/kubernetes/build.sh $(REAL)
 	AWE4LB_REAL=$(REAL) $(GO) test -tags real -count=1 -timeout 8m ./internal/real/kubernetes
+
+test-real-consul: ## the same against a real Consul server
+	internal/real/consul/build.sh $(REAL)
+	AWE4LB_REAL=$(REAL) $(GO) test -tags real -count=1 -timeout 8m ./internal/real/consul
 
 deps: ## install what e2e and bench need (Debian packages, by apt-get as root)
 	./internal/e2e/deps.sh
