@@ -164,6 +164,8 @@ func writeFrontends(x *exposition, st *status) {
 			}
 		})
 	}
+	each("awe4lb_server_throttled_total", "counter", "Times a session had to wait because of bandwidth, bandwidth_per_source or bandwidth_per_session.",
+		func(f *frontendStatus, name string) { x.count(f.Throttled, name, f.labels) })
 	sources("awe4lb_server_sources", "gauge", "Source prefixes that have sessions or flows, where a limit of each source counts them.",
 		func(f *frontendStatus, name string) { x.gauge(float64(f.Sources.Tracked), name, f.labels) })
 	sources("awe4lb_server_sources_untracked_total", "counter", "Sessions and flows that max_connections_per_source or udp.max_flows_per_source did not count: no place was left for their source.",

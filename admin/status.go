@@ -86,6 +86,7 @@ type frontendStatus struct {
 	Accepted       uint64            `json:"accepted"`
 	Bytes          bytesStatus       `json:"bytes"`
 	Ended          map[string]uint64 `json:"ended"`             // by reason; those that never happened are left out
+	Throttled      uint64            `json:"throttled"`         // times a session had to wait for a cap of bandwidth
 	Retired        bool              `json:"retired,omitempty"` // no longer configured, and still has sessions
 	UDP            *udpStatus        `json:"udp,omitempty"`     // udp only
 	TLS            *tlsStatus        `json:"tls,omitempty"`     // where TLS ends here
@@ -309,7 +310,7 @@ func frontendOf(f *balancer.Frontend, st *engine.FrontendStats, listeners []stri
 	c := f.Config
 	fs := frontendStatus{Name: c.Name, Protocol: c.Protocol, Listeners: listeners, Pool: c.Pool, Routes: len(c.Routes),
 		MaxConnections: c.MaxConnections, Open: f.Live.Active(), Accepted: st.Accepted, Bytes: bytesOf(st.Bytes),
-		Ended: byReason(st.Ended), labels: labels("server", c.Name, "protocol", c.Protocol), stats: st}
+		Ended: byReason(st.Ended), Throttled: st.Throttled, labels: labels("server", c.Name, "protocol", c.Protocol), stats: st}
 	if c.TLS != nil {
 		fs.TLS = &tlsStatus{Handshakes: map[string]uint64{}, Resumed: st.Resumed, Failed: st.HandshakesFailed}
 		for i, n := range st.Handshakes {

@@ -236,6 +236,12 @@ type Frontend struct {
 	SourcePrefixV4           int `toml:"source_prefix_v4" range:"1..32"`                   // bits of an IPv4 source prefix; default 32
 	SourcePrefixV6           int `toml:"source_prefix_v6" range:"1..128"`                  // bits of an IPv6 source prefix; default 64
 
+	// Bandwidth in bytes a second, of what comes from clients and of what goes to them each, as it is relayed. Datagrams that are over
+	// are dropped. A reload changes those that a session has; a session that began without any keeps none.
+	Bandwidth           Size `toml:"bandwidth" range:"0|1KiB..1024GiB"`             // of the frontend; default 0 = no limit
+	BandwidthPerSource  Size `toml:"bandwidth_per_source" range:"0|1KiB..1024GiB"`  // of one source prefix; default 0 = no limit
+	BandwidthPerSession Size `toml:"bandwidth_per_session" range:"0|1KiB..1024GiB"` // of one session or flow; default 0 = no limit
+
 	IdleTimeout      time.Duration `toml:"idle_timeout" range:"0|100ms..8760h"`       // see Defaults
 	HalfCloseTimeout time.Duration `toml:"half_close_timeout" range:"0|100ms..8760h"` // see Defaults
 	MaxLifetime      time.Duration `toml:"max_lifetime" range:"0|1s..8760h"`          // see Defaults

@@ -107,6 +107,9 @@ var keyValues = map[string]struct {
 	"[frontends.NAME.routes.match].source":      {`["10.0.0.0/8"]`, nil},
 
 	"[frontends.NAME].hello_timeout":               {`"100ms"`, 100 * time.Millisecond},
+	"[frontends.NAME].bandwidth":                   {`"10MiB"`, Size(10 << 20)},
+	"[frontends.NAME].bandwidth_per_source":        {`"1MiB"`, Size(1 << 20)},
+	"[frontends.NAME].bandwidth_per_session":       {`"64KiB"`, Size(64 << 10)},
 	"[frontends.NAME].max_connections_per_source":  {`9`, 9},
 	"[frontends.NAME].connection_rate":             {`1000000`, 1000000},
 	"[frontends.NAME].connection_burst":            {`5`, 5},

@@ -63,18 +63,32 @@ func (s *session) bridge(src, dst *side) {
 		if src.buf != nil && len(src.buf)-int(src.off) > ownBacklog {
 			return
 		}
+		plain := buf.plain
+		if s.metered {
+			n := s.meter.allow(dst.kind, len(plain))
+			if n == 0 {
+				return // the meter's timer goes on
+			}
+			if src.conn != nil {
+				n = max(n, tlsbridge.MinRead) // what is too much makes the next ones wait the longer
+			}
+			plain = plain[:n]
+		}
 		var n int
 		var err error
 		if src.conn != nil {
 			var own []byte
-			n, own, err = src.conn.Read(buf.scratch, buf.plain, buf.cipher)
+			n, own, err = src.conn.Read(buf.scratch, plain, buf.cipher)
 			src.push(own)
 		} else {
-			n = src.read(buf.plain)
+			n = src.read(plain)
+		}
+		if s.metered {
+			s.meter.spend(dst.kind, n, len(plain))
 		}
 		budget -= max(n, bridgeRound)
 		if n > 0 {
-			dst.write(buf.plain[:n])
+			dst.write(plain[:n])
 		}
 		switch {
 		case err == nil:

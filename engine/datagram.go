@@ -283,6 +283,7 @@ func (fl *flows) forward(f *flow, slots []slot) {
 		}
 	}
 	f.last = uint32(fl.now)
+	slots = fl.withinCaps(f, ToBackend, fl.in, slots)
 	for tries := 0; ; tries++ {
 		var done sent
 		var errno syscall.Errno

@@ -77,6 +77,7 @@ type Engine struct {
 	retired  map[bindKey]*bound    // UDP, no longer configured, with flows that still use the sockets
 	rates    map[string]*rateTable // by frontend
 	guards   map[string]*guard     // by frontend, of the snapshot in force: the next takes over what they count
+	caps     map[string]*caps      // by frontend, of all that ever had some
 	closed   bool
 }
 
@@ -119,7 +120,7 @@ func New(d *balancer.Director, o Options) (*Engine, error) {
 	e := &Engine{director: d, log: o.Log, trouble: make(chan complaint, 16), failing: make(chan complaint, 16), left: make(chan struct{}, 1), quit: make(chan struct{}),
 		measured: make(chan struct{}, 1),
 		epoch:    time.Now(), ports: localPorts(), bindings: map[bindKey]*bound{}, retired: map[bindKey]*bound{}, rates: map[string]*rateTable{},
-		gates: map[string]*gate{}, paces: map[string]*bucket{}, keeper: o.Certificates, challenge: o.Challenge}
+		gates: map[string]*gate{}, paces: map[string]*bucket{}, caps: map[string]*caps{}, keeper: o.Certificates, challenge: o.Challenge}
 	e.lists = acl.NewKeeper(o.Log, e.listsChanged)
 	wake := make(chan struct{}, 1)
 	for i := range o.Shards {
@@ -276,6 +277,7 @@ func (p *plan) Commit() []balancer.Change {
 	}
 	e.commitTLS(p)
 	e.lists.Commit(p.lists)
+	e.commitCaps(p.guards)
 	e.guards = p.guards
 	engine := &p.next.Config.Engine
 	e.warnFastOpen(p.next.Config)

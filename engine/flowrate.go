@@ -22,36 +22,63 @@ const (
 // allow counts one more for the prefix with that hash, at now (ns, by one clock for all callers), unless that is more
 // than rate a second after a burst. Never blocks or allocates; safe from any goroutine.
 func (t *rateTable) allow(hash uint64, now int64, rate, burst int) bool {
-	set := t.places[hash%(uint64(len(t.places))/rateWays)*rateWays:][:rateWays]
-	tag := hash>>48 | 1 // an empty place has tag 0
+	set, tag := t.place(hash)
 	step := uint64(max(1e9/int64(rate)/rateUnit, 1))
 	most := step * uint64(burst)
 	at := uint64(now/rateUnit) & timeMask
 	for {
-		// ahead is how far in the future a bucket is full; one that is full already is 0 ahead.
-		best, old, ahead := -1, uint64(0), uint64(0)
-		for i := range set {
-			v := set[i].Load()
-			a := (v - at) & timeMask
-			if a > most { // in the past, no prefix is further ahead than its burst
-				a = 0
-			}
-			if v>>48 == tag {
-				best, old, ahead = i, v, a
-				break
-			}
-			if best < 0 || a < ahead {
-				best, old, ahead = i, v, a
-			}
-		}
-		if old>>48 != tag {
-			ahead = 0 // somebody else's
-		}
+		place, old, ahead := findRate(set, tag, at, most) // no prefix is further ahead than its burst
 		if ahead+step > most {
 			return false
 		}
-		if set[best].CompareAndSwap(old, tag<<48|(at+ahead+step)&timeMask) {
+		if place.CompareAndSwap(old, tag<<48|(at+ahead+step)&timeMask) {
 			return true
+		}
+	}
+}
+
+// findRate returns the place of set that a prefix has, or may have, what is there, and how far in the future its bucket is full:
+// 0 when it is full already. at is now; a time that is more than most after it is in the past.
+func findRate(set []atomic.Uint64, tag, at, most uint64) (place *atomic.Uint64, old, ahead uint64) {
+	for i := range set {
+		v := set[i].Load()
+		a := (v - at) & timeMask
+		if a > most {
+			a = 0
+		}
+		if v>>48 == tag {
+			return &set[i], v, a
+		}
+		if place == nil || a < ahead {
+			place, old, ahead = &set[i], v, a
+		}
+	}
+	return place, old, 0 // somebody else's
+}
+
+// farthest is how far ahead a bucket of bytes may be: 104 days.
+const farthest = timeMask / 2
+
+// place returns the places that a hash has, and its tag: not 0, which an empty place has.
+func (t *rateTable) place(hash uint64) (set []atomic.Uint64, tag uint64) {
+	return t.places[hash%(uint64(len(t.places))/rateWays)*rateWays:][:rateWays], hash>>48 | 1
+}
+
+// ahead returns how long it is from now until the bucket of that hash is full, in nanoseconds. Safe from any goroutine.
+func (t *rateTable) ahead(hash uint64, now int64) int64 {
+	set, tag := t.place(hash)
+	_, _, ahead := findRate(set, tag, uint64(now/rateUnit)&timeMask, farthest)
+	return int64(ahead * rateUnit)
+}
+
+// take takes what takes by ns from the bucket of that hash, whether it has that or not. Safe from any goroutine.
+func (t *rateTable) take(hash uint64, now, by int64) {
+	set, tag := t.place(hash)
+	at, step := uint64(now/rateUnit)&timeMask, uint64((by+rateUnit/2)/rateUnit)
+	for {
+		place, old, ahead := findRate(set, tag, at, farthest)
+		if place.CompareAndSwap(old, tag<<48|(at+ahead+step)&timeMask) {
+			return
 		}
 	}
 }

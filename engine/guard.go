@@ -18,6 +18,7 @@ type guard struct {
 	sources      *sourceTable     // of max_connections_per_source, or udp.max_flows_per_source; nil without
 	perSource    *rateTable       // of connection_rate_per_source; nil without
 	total        *bucket          // of connection_rate; nil without
+	caps         *caps            // of bandwidth; nil without
 }
 
 // guardOf returns f's guard, nil when it has none.
@@ -34,15 +35,16 @@ func (e *Engine) prepareGuards(next *balancer.Snapshot) (*acl.Set, map[string]*g
 	}
 	guards := map[string]*guard{}
 	for _, f := range next.Frontends {
-		if g := newGuard(f.Config, set.List(f.Config.Name), e.guards[f.Config.Name]); g != nil {
+		if g := newGuard(f.Config, set.List(f.Config.Name), e.guards[f.Config.Name], e.caps[f.Config.Name]); g != nil {
 			f.Guard, guards[f.Config.Name] = g, g
 		}
 	}
 	return set, guards, nil
 }
 
-// newGuard returns the guard of c, nil when it needs none. It goes on counting where old, which may be nil, does.
-func newGuard(c *config.Frontend, list *acl.List, old *guard) *guard {
+// newGuard returns the guard of c, nil when it needs none. It goes on counting where old, which may be nil, does, and
+// has kept, if that is not nil, as its caps.
+func newGuard(c *config.Frontend, list *acl.List, old *guard, kept *caps) *guard {
 	g := &guard{list: list, limits: c, bits4: c.SourcePrefixV4, bits6: c.SourcePrefixV6}
 	perSource := c.MaxConnectionsPerSource
 	if c.IsUDP() {
@@ -67,7 +69,13 @@ func newGuard(c *config.Frontend, list *acl.List, old *guard) *guard {
 			g.total = new(bucket)
 		}
 	}
-	if list == nil && g.sources == nil && g.perSource == nil && g.total == nil {
+	if hasCaps(c) {
+		if g.caps = kept; g.caps == nil {
+			g.caps = new(caps)
+			g.caps.set(c) // nobody uses them yet
+		}
+	}
+	if list == nil && g.sources == nil && g.perSource == nil && g.total == nil && g.caps == nil {
 		return nil
 	}
 	return g

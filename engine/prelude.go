@@ -30,6 +30,8 @@ type prelude struct {
 	id    string          // that goes through all proxies; "" for none
 	tls   *proxyproto.TLS // what backends are told of the client's TLS; nil for nothing
 
+	meter *meter // what holds it to the frontend's caps; set with metered
+
 	next *prelude // on the shard's free list
 }
 

@@ -34,16 +34,30 @@ func (s *session) pump(src, dst *side) {
 			sh.loop.Rearm(int(src.fd)) // it will be reported again, after the others
 			return
 		}
+		most := pumpBudget
+		if s.metered {
+			if most = s.meter.allow(dst.kind, most); most == 0 {
+				return // the meter's timer goes on
+			}
+		}
 		if src.splicing {
-			budget -= s.splice(src, dst, min(budget, pipeSize))
+			allowed := min(budget, pipeSize, most)
+			moved := s.splice(src, dst, allowed)
+			budget -= moved
+			if s.metered {
+				s.meter.spend(dst.kind, moved, allowed)
+			}
 			if dst.failed || dst.backlogged() {
 				return
 			}
 			continue
 		}
-		n := src.read(sh.buf)
+		n := src.read(sh.buf[:min(len(sh.buf), most)])
 		if n == 0 {
 			continue
+		}
+		if s.metered {
+			s.meter.spend(dst.kind, n, min(len(sh.buf), most))
 		}
 		budget -= n
 		if n < bulkRead {

@@ -104,6 +104,7 @@ func (fl *flows) answer(f *flow, b *batch, slots []slot) bool {
 	if f.flags&waits != 0 {
 		fl.markReplied(f)
 	}
+	good = fl.withinCaps(f, ToClient, b, good)
 	if len(good) > 0 {
 		fl.toClient(f)
 		d := destination{fd: fl.listeners[f.key.listener].fd, direction: ToClient, st: front.stats, train: u.GSO && f.flags&noTrainDown == 0}

@@ -35,7 +35,11 @@ func (l *datagramListener) passOn(n int) {
 			continue
 		}
 		t := fl.targetOf(b)
-		b.Release()        // the datagram is as good as sent
+		b.Release() // the datagram is as good as sent
+		if c := g.capsOf(); c != nil && !l.within(c, &key, i) {
+			fl.drop(l.front.stats, ToBackend, DropBandwidth, count)
+			continue
+		}
 		if t.announce.on { // one by one: headers differ
 			s, header := fl.joinDirect(i, &key, t)
 			if _, size := s.shape(fl.joined); !fits(t.v4, size) {

@@ -54,6 +54,7 @@ type session struct {
 	moved       bool
 	kept        bool // keepalive is set on the backend's socket
 	failing     bool // one end is gone and the other still has a backlog to take
+	metered     bool // its frontend has caps of bandwidth
 	starved     bool // waits for a descriptor; counted in sh.starved
 	unsent      int  // while aborting: bytes the other end had not acknowledged when last asked
 
@@ -96,7 +97,7 @@ func (s *session) begin(fd int, l *listener, f *balancer.Frontend, address netip
 	s.state, s.first, s.fault = connecting, none, none
 	s.attempts, s.tried = 0, s.tried[:0]
 	s.connectedIn, s.dies, s.askedAt = 0, 0, 0
-	s.moved, s.kept, s.failing = false, false, false
+	s.moved, s.kept, s.failing, s.metered = false, false, false, false
 	s.target, s.bstats, s.pool = nil, nil, nil
 	s.prelude = &nothing
 	s.client.open(fd, local)
@@ -149,7 +150,7 @@ func (s *session) ready(x *side, ev loop.Events) {
 			x.handshakeReady()
 		}
 	case open:
-		if ev.Failed() && x.peer().backlogged() {
+		if ev.Failed() && (x.peer().backlogged() || s.metered && s.meter.waiting[x.peer().kind]) {
 			// x is not read now, so that a reset would not be seen. SO_ERROR tells, and leaves what x sent before it.
 			if errno := sysError(int(x.fd)); errno != 0 {
 				x.fail(errno)
@@ -198,6 +199,9 @@ func (s *session) opened() {
 		s.dies = s.started + life - rand.Int64N(life/10+1) // so that sessions begun together do not end together
 	}
 	s.watch(now)
+	if g := guardOf(s.f); g != nil && g.caps != nil {
+		s.meterBy(g)
+	}
 	if s.heard != nil {
 		s.backend.write(s.heard)
 		s.forget()
@@ -422,6 +426,9 @@ func (s *session) end(reason Reason) {
 	s.fed()
 	s.greeted()
 	s.forget()
+	if s.metered {
+		s.unmeter()
+	}
 	// Who hangs up without close_notify ends a session well where the backend was done, but it has cut its own stream.
 	reset := !reason.natural() || s.client.failed
 	s.client.close(reset)

@@ -33,6 +33,8 @@ type shard struct {
 	freeLen     int
 	preludes    *prelude // recycled
 	preludesLen int
+	meters      *meter // recycled
+	metersLen   int
 	proxied     proxyproto.Header // scratch
 	pipes       pipes
 	splice      bool

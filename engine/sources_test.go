@@ -333,7 +333,7 @@ func BenchmarkSources(b *testing.B) {
 
 func BenchmarkAdmit(b *testing.B) {
 	c := &config.Frontend{MaxConnectionsPerSource: 1 << 30, ConnectionRate: 1_000_000, ConnectionRatePerSource: 1_000_000, SourcePrefixV4: 32, SourcePrefixV6: 64}
-	g := newGuard(c, nil, nil)
+	g := newGuard(c, nil, nil, nil)
 	e, st := &Engine{epoch: time.Now()}, NewFrontendStats()
 	a := source(4)
 	b.ReportAllocs()

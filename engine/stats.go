@@ -108,6 +108,7 @@ const (
 	DropBadProxy                       // its PROXY header breaks the rules, or there is none where one is required
 	DropSourceLimit                    // its source prefix has udp.max_flows_per_source
 	DropUntrusted                      // its sender is not one of the proxies that are trusted, and a header is required
+	DropBandwidth                      // over bandwidth, bandwidth_per_source or bandwidth_per_session
 	NumDrops                    = iota
 
 	kept DropReason = 255 // not dropped
@@ -115,16 +116,16 @@ const (
 
 var dropNames = [NumDrops]string{"table_full", "rate", "overload", "no_route", "no_backend", "no_port", "no_resources",
 	"draining", "refused", "unreachable", "truncated", "too_big", "send_queue", "receive_queue", "unwanted", "denied",
-	"bad_proxy", "source_limit", "proxy_untrusted"}
+	"bad_proxy", "source_limit", "proxy_untrusted", "bandwidth"}
 
 func (r DropReason) String() string { return dropNames[r] }
 
 // dropsOf lists the reasons that can happen to datagrams of each direction, for metrics without series that stay 0.
 var dropsOf = [2][]DropReason{
-	ToClient: {DropUnreachable, DropTruncated, DropTooBig, DropSendQueue, DropReceiveQueue, DropUnwanted},
+	ToClient: {DropUnreachable, DropTruncated, DropTooBig, DropSendQueue, DropReceiveQueue, DropUnwanted, DropBandwidth},
 	ToBackend: {DropTableFull, DropRate, DropOverload, DropNoRoute, DropNoBackend, DropNoPort, DropNoResources, DropDraining, DropRefused,
 		DropUnreachable, DropTruncated, DropTooBig, DropSendQueue, DropReceiveQueue, DropDenied,
-		DropBadProxy, DropUntrusted, DropSourceLimit},
+		DropBadProxy, DropUntrusted, DropSourceLimit, DropBandwidth},
 }
 
 // DropReasons returns the reasons that datagrams of a direction, ToClient or ToBackend, may be dropped for.
@@ -168,6 +169,7 @@ type FrontendStats struct {
 	Bytes    [2]uint64          // by ToClient and ToBackend, as sent
 	Duration Histogram          // from accept, or a flow's first datagram, to the end
 
+	Throttled uint64 // times a session had to wait for a cap of bandwidth
 	Untracked uint64 // sessions and flows that max_connections_per_source and udp.max_flows_per_source did not count: no place was left for their source
 
 	// Where TLS ends here.
@@ -288,6 +290,7 @@ func (s *Stats) add(sh *shard) {
 		sum.Bytes[1] += f.Bytes[1]
 		sum.Duration.add(&f.Duration)
 		sum.Untracked += f.Untracked
+		sum.Throttled += f.Throttled
 		for i := range f.Handshakes {
 			sum.Handshakes[i] += f.Handshakes[i]
 		}
