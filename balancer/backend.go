@@ -12,6 +12,7 @@ type Backend struct {
 	Pool    string
 	Address config.Address
 	Name    string // Address as text
+	id      uint64 // what entries of persistence have of it: a hash of Name, never 0
 	live    *poolLive
 
 	// Shared: atomics. The pool's configuration that says what becomes of those who are left; nil while b is configured.
@@ -36,6 +37,12 @@ type Backend struct {
 	connect, answer latency
 
 	_ [40]byte
+}
+
+func newBackend(pool string, address config.Address, live *poolLive) *Backend {
+	b := &Backend{Pool: pool, Address: address, Name: address.String(), live: live}
+	b.id = max(mix(hashText(b.Name)), 1)
+	return b
 }
 
 // Gone returns nil while b is configured; afterwards the configuration of its pool that says what becomes of its sessions.

@@ -59,7 +59,7 @@ func buildPool(c *config.Pool, backends []*config.Backend, zone string, known id
 	for i, bc := range backends {
 		b := knownAs[i]
 		if b == nil {
-			b = &Backend{Pool: c.Name, Address: bc.Address, Name: bc.Address.String(), live: p.live}
+			b = newBackend(c.Name, bc.Address, p.live)
 			b.begin(c)
 			known.orders[backendKey{c.Name, bc.Address}].apply(b)
 		}
@@ -69,6 +69,7 @@ func buildPool(c *config.Pool, backends []*config.Backend, zone string, known id
 	}
 	tiers := newTiers(c, zone, p.weighed(), p.live)
 	p.tiers.Store(&tiers)
+	p.sticks = newSticks(c.Persistence, p.Members, p.live.sticks)
 	return p
 }
 

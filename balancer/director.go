@@ -101,6 +101,7 @@ func (d *Director) ApplyFound(cfg *config.Config, found map[string][]*config.Bac
 		startSlow(old.Pool(p.Config.Name), p)
 	}
 	next.sit()
+	next.keepSticks()
 	d.current.Store(next)
 	d.rosters = known.rosters
 	next.forgetHealth()

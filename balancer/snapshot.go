@@ -84,6 +84,7 @@ type Pool struct {
 	zone      string // our own
 	threshold int    // percent; see Pick
 	keyed     keyed
+	sticks    *sticks // nil: no persistence
 
 	// Written by the Director, read by every pick: the tiers in the order in which they are asked.
 	tiers atomic.Pointer[[]*tier]
@@ -95,6 +96,8 @@ func (p *Pool) Member(address config.Address) *Member { return p.members[address
 // poolLive is what of a pool outlives snapshots, so that a reload does not send the next connection to the first
 // backend again.
 type poolLive struct {
+	sticks *stickTable // owned by the director; nil: no persistence
+
 	// Shared: atomics that seldom change.
 	states atomic.Uint64 // counts the changes of states of backends: a generation
 	panics atomic.Uint64 // picks in panic

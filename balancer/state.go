@@ -14,7 +14,7 @@ type State uint8
 const (
 	Up          State = iota
 	Down              // no new sessions, unless too few of the pool are up: see config.Pool.PanicThreshold
-	Drain             // no new sessions; those it has go on
+	Drain             // no new sessions, but of clients that stick to it; those it has go on
 	Maintenance       // no new sessions, by order; those it has go as config.Pool.OnMaintenance says
 	Ejected           // as Down, for a time: it failed one client after the other
 )

@@ -425,6 +425,7 @@ type Pool struct {
 	SendProxyDatagrams string        `toml:"send_proxy_datagrams" oneof:"every first"`               // of udp frontends: the header is before every datagram, or before the first of a flow only; default every
 	ProxyTLVs          []string      `toml:"proxy_tlvs" oneof:"alpn authority tls unique_id crc32c"` // what else version 2 tells; default none
 	TLS                *PoolTLS      `toml:"tls"`                                                    // nil: plain
+	Persistence     *Persistence  `toml:"persistence"`                                            // nil: a client that comes again has no claim to its backend
 	Outliers           *Outliers     `toml:"outliers"`                                               // nil: what sessions meet takes no backend out of use
 	Health             *Health       `toml:"health"`                                                 // nil: every backend is taken to be up
 	Discovery          *Discovery    `toml:"discovery"`                                              // nil: the backends named here are all there are
@@ -440,6 +441,16 @@ func (p *Pool) Hashes() bool { return p.Policy == "iphash" || p.Policy == "magle
 
 // HashesName reports whether the policy of p goes by the name in the ClientHello.
 func (p *Pool) HashesName() bool { return p.Hashes() && p.HashKey == "sni" }
+
+// Persistence is how a client that comes again gets the backend it had: connections, and flows. A reload applies it and keeps
+// who has which backend, unless what counts of an address changes.
+type Persistence struct {
+	Key        string        `toml:"key" oneof:"source prefix"`       // who is the same client: those of one address, or of one network; default source
+	PrefixV4   int           `toml:"prefix_v4" range:"0..32"`         // bits of an IPv4 address that count, with key = "prefix"; default 24
+	PrefixV6   int           `toml:"prefix_v6" range:"0..128"`        // the same for IPv6; default 56
+	TTL        time.Duration `toml:"ttl" range:"1s..8760h"`           // forgotten so long after its last connection or flow began, in whole seconds; default 30m
+	MaxEntries int           `toml:"max_entries" range:"1..10000000"` // clients remembered, 29 bytes each; beyond that one who has not come for long gives way; default 100000
+}
 
 // Outliers is when a pool stops using a backend because it fails one client after the other. A reload applies it.
 type Outliers struct {

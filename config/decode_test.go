@@ -206,6 +206,11 @@ var keyValues = map[string]struct {
 	"[pools.NAME].hash_key":                 {`"sni"`, "sni"},
 	"[pools.NAME].hash_prefix_v4":           {`0`, 0},
 	"[pools.NAME].hash_prefix_v6":           {`128`, 128},
+	"[pools.NAME.persistence].key":          {`"prefix"`, "prefix"},
+	"[pools.NAME.persistence].prefix_v4":    {`0`, 0},
+	"[pools.NAME.persistence].prefix_v6":    {`128`, 128},
+	"[pools.NAME.persistence].ttl":          {`"1s"`, time.Second},
+	"[pools.NAME.persistence].max_entries":  {`1`, 1},
 	"[pools.NAME.outliers].failures":        {`1`, 1},
 	"[pools.NAME.outliers].ejection":        {`"1m"`, time.Minute},
 	"[pools.NAME.outliers].max_ejection":    {`"24h"`, 24 * time.Hour},
@@ -400,7 +405,7 @@ func documentWith(label, key, value string) string {
 	}
 	labels := []string{"[log]", "[log.access]", "[admin]", "[admin.users.NAME]", "[admin.tokens.NAME]", "[admin.tls]", "[admin.push]", "[engine]", "[acme]", "[defaults]", "[defaults.tcp]", "[frontends.NAME]",
 		protocol, "[frontends.NAME.proxy_protocol]", "[frontends.NAME.access]", "[[frontends.NAME.access.rules]]", "[frontends.NAME.tls]", "[[frontends.NAME.tls.certificates]]", "[[frontends.NAME.routes]]", "[frontends.NAME.routes.match]",
-		"[pools.NAME]", "[pools.NAME.tcp]", "[pools.NAME.tls]", "[pools.NAME.outliers]", "[pools.NAME.health]", "[pools.NAME.discovery]", "[pools.NAME.discovery.paths]", "[[pools.NAME.discovery.sources]]", "[[pools.NAME.backends]]", "[pools.other]"}
+		"[pools.NAME]", "[pools.NAME.tcp]", "[pools.NAME.tls]", "[pools.NAME.persistence]", "[pools.NAME.outliers]", "[pools.NAME.health]", "[pools.NAME.discovery]", "[pools.NAME.discovery.paths]", "[[pools.NAME.discovery.sources]]", "[[pools.NAME.backends]]", "[pools.other]"}
 	labels = slices.DeleteFunc(labels, func(l string) bool {
 		return strings.HasSuffix(l, "sources]]") && l != label || strings.HasSuffix(l, "paths]") && l != label
 	})

@@ -21,6 +21,13 @@ func (d *decoder) checkPolicy(p *Pool) {
 		}
 		o.MaxEjection = o.Ejection
 	}
+	if s := p.Persistence; s != nil && !d.places[&s.Key].bad && s.Key != "prefix" {
+		for _, bits := range []*int{&s.PrefixV4, &s.PrefixV6} {
+			if at, ok := d.places[bits]; ok {
+				d.warn(at, `without effect unless key is "prefix"`, "")
+			}
+		}
+	}
 	if d.places[&p.Policy].bad || d.places[&p.HashKey].bad {
 		return
 	}

@@ -11,7 +11,9 @@ func TestPolicyWarnings(t *testing.T) {
 		``: "",
 		`policy = "maglev"
 hash_key = "sni"`: "",
-		`hash_key = "source"`: "hash_key: only the policies iphash and maglev go by a hash",
+		"[pools.p.persistence]\nkey = \"prefix\"\nprefix_v4 = 8": "",
+		"[pools.p.persistence]\nprefix_v6 = 8":                   `persistence.prefix_v6: without effect unless key is "prefix"`,
+		`hash_key = "source"`:                                    "hash_key: only the policies iphash and maglev go by a hash",
 		`policy = "iphash"
 hash_prefix_v4 = 8`: `hash_prefix_v4: without effect unless hash_key is "prefix"`,
 		`policy = "iphash"

@@ -237,7 +237,7 @@ func (l *datagramListener) pick(key *flowKey) (*balancer.Backend, DropReason) {
 	if pool == nil {
 		return nil, DropNoRoute
 	}
-	b := pool.Pick(key.poolKey(pool), nil)
+	b := pool.PickFor(client, key.poolKey(pool), nil)
 	if b == nil {
 		fl.sh.poolStats(pool).NoBackend++
 		return nil, DropNoBackend

@@ -17,7 +17,7 @@ const fdRetry = 25 * time.Millisecond
 func (s *session) dial(now int64) {
 	s.state = connecting
 	for int(s.attempts) < s.pool.Config.ConnectAttempts {
-		b := s.pool.Pick(s.key, s.tried)
+		b := s.pool.PickFor(s.address.Addr(), s.key, s.tried)
 		if b == nil {
 			break
 		}

@@ -184,7 +184,7 @@ func (fl *flows) choose(f *flow, to *balancer.Backend, tried []*balancer.Backend
 	key := f.key.poolKey(pool)
 	reason := DropNoBackend
 	for range max(pool.Config.ConnectAttempts, 1) {
-		b := pool.Pick(key, tried)
+		b := pool.PickFor(client, key, tried)
 		if b == nil {
 			fl.sh.poolStats(pool).NoBackend++
 			return reason

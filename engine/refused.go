@@ -199,7 +199,7 @@ func (fl *flows) again(l *datagramListener, front *front, key flowKey) *flow {
 	if pool == nil {
 		return nil
 	}
-	to := pool.Pick(key.poolKey(pool), fl.refusedOf(pool))
+	to := pool.PickFor(key.clientIP(), key.poolKey(pool), fl.refusedOf(pool))
 	if to == nil {
 		return nil
 	}
