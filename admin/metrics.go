@@ -293,6 +293,35 @@ func writePools(x *exposition, st *status) {
 	each("awe4lb_pool_panic_picks_total", "counter", "Backends picked whether up or down, because too few were up.", func(p *poolStatus, name string) {
 		x.count(p.Panics, name, p.labels)
 	})
+	writePersistence(x, st)
+}
+
+// writePersistence writes what became of clients that stick to backends.
+func writePersistence(x *exposition, st *status) {
+	each := func(name, kind, help string, value func(n *persistenceStatus) float64) {
+		x.family(name, kind, help)
+		for i := range st.Pools {
+			if p := &st.Pools[i]; p.Persistence != nil {
+				x.gauge(value(p.Persistence), name, p.labels)
+			}
+		}
+	}
+	each("awe4lb_pool_persistence_entries", "gauge", "Clients that have a backend in the pool.",
+		func(n *persistenceStatus) float64 { return float64(n.Entries) })
+	each("awe4lb_pool_persistence_max_entries", "gauge", "Clients there is room for.",
+		func(n *persistenceStatus) float64 { return float64(n.MaxEntries) })
+	each("awe4lb_pool_persistence_hits_total", "counter", "Sessions and UDP flows that got the backend their client had.",
+		func(n *persistenceStatus) float64 { return float64(n.Hits) })
+	each("awe4lb_pool_persistence_misses_total", "counter", "Sessions and UDP flows of clients that had no backend.",
+		func(n *persistenceStatus) float64 { return float64(n.Misses) })
+	each("awe4lb_pool_persistence_moves_total", "counter", "Clients that got another backend because theirs was not usable.",
+		func(n *persistenceStatus) float64 { return float64(n.Moves) })
+	each("awe4lb_pool_persistence_overflows_total", "counter", "Sessions and UDP flows that went elsewhere for once, their client's backend being at its max_connections.",
+		func(n *persistenceStatus) float64 { return float64(n.Overflows) })
+	each("awe4lb_pool_persistence_evictions_total", "counter", "Clients forgotten to make room for others.",
+		func(n *persistenceStatus) float64 { return float64(n.Evictions) })
+	each("awe4lb_pool_persistence_skipped_total", "counter", "Sessions and UDP flows for which the entries were not looked at: another shard was at work on the place.",
+		func(n *persistenceStatus) float64 { return float64(n.Skipped) })
 }
 
 func writeBackends(x *exposition, st *status) {

@@ -130,9 +130,22 @@ type poolStatus struct {
 	Panics    uint64          `json:"panic_picks"` // picks whether up or down, because too few were up
 	Backends  []backendStatus `json:"backends"`
 
-	Discovery *discoveryStatus `json:"discovery,omitempty"` // where the pool has it
+	Discovery   *discoveryStatus   `json:"discovery,omitempty"`   // where the pool has it
+	Persistence *persistenceStatus `json:"persistence,omitempty"` // where the pool has it
 
 	labels string // for the metrics
+}
+
+// persistenceStatus is balancer.StickStats.
+type persistenceStatus struct {
+	Entries    int    `json:"entries"`
+	MaxEntries int    `json:"max_entries"`
+	Hits       uint64 `json:"hits"`
+	Misses     uint64 `json:"misses"`
+	Moves      uint64 `json:"moves"`
+	Overflows  uint64 `json:"overflows"`
+	Evictions  uint64 `json:"evictions"`
+	Skipped    uint64 `json:"skipped"`
 }
 
 type backendStatus struct {
@@ -224,6 +237,9 @@ func (s *Server) collect() *status {
 		ps.Panics = p.PanicPicks()
 		if i := slices.IndexFunc(out.discovery, func(d discoveryStatus) bool { return d.Pool == ps.Name }); i >= 0 {
 			ps.Discovery = &out.discovery[i]
+		}
+		if n, ok := p.StickStats(); ok {
+			ps.Persistence = &persistenceStatus{n.Entries, n.MaxEntries, n.Hits, n.Misses, n.Moves, n.Overflows, n.Evictions, n.Skipped}
 		}
 		if n := st.Pools[p.Config.Name]; n != nil {
 			ps.Retries, ps.NoBackend = n.Retries, n.NoBackend
