@@ -59,7 +59,7 @@ func newRig(t *testing.T, backends ...string) *rig {
 	}
 	r.udp = lbtest.EchoDatagrams(t)
 	text += "]\n[frontends.d]\nbind = [\"127.0.0.1:0\"]\nprotocol = \"udp\"\npool = \"d\"\nudp = { buffer_size = 100 }\n" +
-		fmt.Sprintf("[pools.d]\npersistence = { max_entries = 100 }\nbackends = [{ address = %q }]\n", r.udp)
+		fmt.Sprintf("[pools.d]\npersistence = { max_entries = 100 }\noutliers = {}\nbackends = [{ address = %q }]\n", r.udp)
 	cfg, err := config.Parse("test.toml", []byte(text+"[pools.unused]\nbackends = [{ address = \"unix:/x\", weight = 0 }]\n"))
 	if err != nil {
 		t.Fatal(err)

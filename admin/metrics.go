@@ -375,6 +375,15 @@ func writeBackends(x *exposition, st *status) {
 				x.count(b.stats.ConnectErrors[r], name, b.labels+","+labels("reason", r.String()))
 			}
 		})
+	each("awe4lb_backend_cuts_total", "counter", "Sessions that the backend reset before it had said anything.",
+		func(b *backendStatus, name string) { x.count(b.stats.Cuts, name, b.labels) })
+	each("awe4lb_backend_ejections_total", "counter", "Times the backend was not used for a while because it failed clients, by cause.",
+		func(b *backendStatus, name string) {
+			if e := b.Ejections; e != nil {
+				x.count(e.Failures, name, b.labels+","+labels("cause", "failures"))
+				x.count(e.SuccessRate, name, b.labels+","+labels("cause", "success_rate"))
+			}
+		})
 	each("awe4lb_backend_tls_handshakes_total", "counter", "TLS handshakes done with the backend.",
 		func(b *backendStatus, name string) {
 			x.count(b.stats.Handshakes, name, b.labels)

@@ -162,6 +162,7 @@ type backendStatus struct {
 	Open           int64             `json:"open"` // sessions, those still connecting included
 	Connected      uint64            `json:"connected"`
 	ConnectErrors  map[string]uint64 `json:"connect_errors"` // by reason
+	Cuts           uint64            `json:"cuts"`           // sessions that it reset before it had said anything
 	Handshakes     uint64            `json:"tls_handshakes"`
 	Bytes          bytesStatus       `json:"bytes"`
 	Zone           string            `json:"zone,omitempty"`
@@ -170,10 +171,17 @@ type backendStatus struct {
 	Latency        *float64          `json:"latency_seconds,omitempty"`  // policy leasttime only: what it goes by
 	Rate           *float64          `json:"bytes_per_second,omitempty"` // policy leastbandwidth only: what it goes by
 	Health         *healthStatus     `json:"health,omitempty"`           // where there is a check
+	Ejections      *ejectionsStatus  `json:"ejections,omitempty"`        // where the pool has outliers
 
 	// For the metrics.
 	labels string
 	stats  *engine.BackendStats // never nil
+}
+
+// ejectionsStatus is how often a backend was not used for a time because it failed clients.
+type ejectionsStatus struct {
+	Failures    uint64 `json:"failures"`     // in a row
+	SuccessRate uint64 `json:"success_rate"` // more of them than the others
 }
 
 type shardStatus struct {
@@ -254,6 +262,10 @@ func (s *Server) collect() *status {
 			if p.Times() {
 				latency := m.Latency().Seconds()
 				b.Latency = &latency
+			}
+			if p.Config.Outliers != nil {
+				b.Ejections = new(ejectionsStatus)
+				b.Ejections.Failures, b.Ejections.SuccessRate = m.Ejections()
 			}
 			if p.Measures() {
 				rate := m.Rate()
@@ -348,7 +360,7 @@ func backendOf(b *balancer.Backend, st *engine.BackendStats) backendStatus {
 		st = noBackendStats
 	}
 	return backendStatus{Pool: b.Pool, Address: b.Name, Open: b.Active(), Connected: st.Sessions,
-		ConnectErrors: byReason(st.ConnectErrors), Handshakes: st.Handshakes, Bytes: bytesOf(st.Bytes),
+		ConnectErrors: byReason(st.ConnectErrors), Cuts: st.Cuts, Handshakes: st.Handshakes, Bytes: bytesOf(st.Bytes),
 		labels: labels("pool", b.Pool, "backend", b.Name), stats: st}
 }
 

@@ -19,15 +19,18 @@ type Backend struct {
 	gone atomic.Pointer[config.Pool]
 
 	// Shared: atomics that every pick reads and that seldom change.
-	condition   atomic.Uint32        // see state.go
-	failures    atomic.Int32         // in a row, of connecting: see outlier.go
-	cuts        atomic.Int32         // in a row: reset before it said anything
-	ejections   atomic.Int32         // since it was last well
+	condition   atomic.Uint32 // see state.go
+	failures    atomic.Int32  // in a row, of connecting: see outlier.go
+	cuts        atomic.Int32  // in a row: reset before it said anything
+	ejections   atomic.Int32  // since it was last well
+	slack       atomic.Bool   // one of these was for its success rate
+	ejected     [numCauses]atomic.Uint64
 	weightOrder atomic.Int32         // what was ordered, plus 1; 0: nothing was
 	percent     atomic.Int32         // of its weight, as its agent wants, plus 1; 0: it did not say
 	ramp        atomic.Int64         // clock at which slow start began; 0: it is over
 	seat        atomic.Pointer[seat] // in the picker that wants to hear of Release; nil: none does
 	bandwidth   bandwidth            // of leastbandwidth
+	judged      judged               // of success rates
 
 	// Shared: atomics. On a cache line of their own: every shard writes here.
 	_      [64]byte

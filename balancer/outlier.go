@@ -12,6 +12,9 @@ import (
 //	▲                                                                                       │
 //	└────────────────────────────────────── it serves a client ─────────────────────────────┘
 //
+// Also those that fail more of their clients than the others of their pool do, in a row or not: see successrate.go. They are
+// ejected by the same rules, and how long the next time is forgotten when they have been compared again and found alike.
+//
 // A backend serves when it is connected, and has said something. No more than config.Outliers.MaxEjected percent of a pool's
 // backends are ejected at once: then the trouble is more likely ours, or the network's.
 
@@ -37,18 +40,45 @@ func (p *Pool) Served(b *Backend, answered bool) {
 	if b.cuts.Load() != 0 {
 		b.cuts.Store(0)
 	}
-	if b.ejections.Load() != 0 && b.condition.Load()&isEjected == 0 {
+	if b.ejections.Load() != 0 && b.condition.Load()&isEjected == 0 && (!b.slack.Load() || p.Config.Outliers.SuccessRate == nil) {
 		b.ejections.Store(0)
 	}
 }
 
 func (p *Pool) note(b *Backend, row *atomic.Int32) time.Duration {
 	o := p.Config.Outliers
-	if o == nil || int(row.Add(1)) < o.Failures || b.condition.Load()&isEjected != 0 || !p.mayEject(o.MaxEjected) {
+	if o == nil || int(row.Add(1)) < o.Failures {
+		return 0
+	}
+	return p.eject(b, row, byFailures)
+}
+
+// cause is why a backend was ejected.
+type cause uint8
+
+const (
+	byFailures cause = iota
+	byRate
+	numCauses = iota
+)
+
+// Ejections returns how often b was ejected for failures in a row, and for its success rate. Safe from any goroutine.
+func (b *Backend) Ejections() (failures, rate uint64) {
+	return b.ejected[byFailures].Load(), b.ejected[byRate].Load()
+}
+
+// eject takes b out of use for a time, unless it is, or too many are. When the time is over, one more in row ejects it again.
+func (p *Pool) eject(b *Backend, row *atomic.Int32, why cause) time.Duration {
+	o := p.Config.Outliers
+	if b.condition.Load()&isEjected != 0 || !p.mayEject(o.MaxEjected) {
 		return 0
 	}
 	if b.exchange(isEjected, isEjected)&isEjected != 0 {
 		return 0 // another shard was first
+	}
+	b.ejected[why].Add(1)
+	if why == byRate {
+		b.slack.Store(true)
 	}
 	n := b.ejections.Add(1)
 	d := o.Ejection

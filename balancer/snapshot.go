@@ -102,6 +102,8 @@ type poolLive struct {
 	states atomic.Uint64 // counts the changes of states of backends: a generation
 	panics atomic.Uint64 // picks in panic
 
+	judgeAt atomic.Int64 // clock at which Judge is due; 0: it was never called
+
 	eachRate atomic.Uint64 // of leastbandwidth: float64 bytes a second of the average session
 
 	// Shared: atomics that every pick may write.

@@ -458,6 +458,17 @@ type Outliers struct {
 	Ejection    time.Duration `toml:"ejection" range:"100ms..24h"`     // how long it is not used; default 30s, and twice as long each time it fails again at once
 	MaxEjection time.Duration `toml:"max_ejection" range:"100ms..24h"` // at most so long; default 5m
 	MaxEjected  int           `toml:"max_ejected" range:"0..100"`      // percent of the backends that may be ejected at once; default 50
+	SuccessRate *SuccessRate  `toml:"success_rate"`                    // nil: only what fails in a row counts
+}
+
+// SuccessRate is when a pool stops using a backend because it fails more of its clients than the others do. What fails is as for
+// failures; of UDP, flows that are refused. A reload applies it.
+type SuccessRate struct {
+	Interval    time.Duration `toml:"interval" range:"1s..1h"`         // how often backends are compared, by what happened since; default 10s, to a second
+	MinRequests int           `toml:"min_requests" range:"1..1000000"` // a backend counts that was tried so often meanwhile; default 100
+	MinBackends int           `toml:"min_backends" range:"2..1000"`    // nothing is done while fewer count; default 5
+	Deviation   int           `toml:"deviation" range:"1..10000"`      // ejected when so far below the average, in percent of a standard deviation of the rates; default 190
+	Margin      int           `toml:"margin" range:"0..100"`           // and at least so many percent of the attempts below it; default 5
 }
 
 // Health is how a pool finds out which of its backends are up. A reload applies it: checks that stay the same go on, with

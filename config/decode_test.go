@@ -215,6 +215,11 @@ var keyValues = map[string]struct {
 	"[pools.NAME.outliers].ejection":        {`"1m"`, time.Minute},
 	"[pools.NAME.outliers].max_ejection":    {`"24h"`, 24 * time.Hour},
 	"[pools.NAME.outliers].max_ejected":     {`100`, 100},
+	"[pools.NAME.outliers.success_rate].interval":     {`"1s"`, time.Second},
+	"[pools.NAME.outliers.success_rate].min_requests": {`1`, 1},
+	"[pools.NAME.outliers.success_rate].min_backends": {`2`, 2},
+	"[pools.NAME.outliers.success_rate].deviation":    {`1`, 1},
+	"[pools.NAME.outliers.success_rate].margin":       {`0`, 0},
 	"[pools.NAME].slow_start":               {`"1h"`, time.Hour},
 	"[pools.NAME].panic_threshold":          {`100`, 100},
 	"[pools.NAME].prefer_zone":              {`true`, true},
@@ -405,7 +410,7 @@ func documentWith(label, key, value string) string {
 	}
 	labels := []string{"[log]", "[log.access]", "[admin]", "[admin.users.NAME]", "[admin.tokens.NAME]", "[admin.tls]", "[admin.push]", "[engine]", "[acme]", "[defaults]", "[defaults.tcp]", "[frontends.NAME]",
 		protocol, "[frontends.NAME.proxy_protocol]", "[frontends.NAME.access]", "[[frontends.NAME.access.rules]]", "[frontends.NAME.tls]", "[[frontends.NAME.tls.certificates]]", "[[frontends.NAME.routes]]", "[frontends.NAME.routes.match]",
-		"[pools.NAME]", "[pools.NAME.tcp]", "[pools.NAME.tls]", "[pools.NAME.persistence]", "[pools.NAME.outliers]", "[pools.NAME.health]", "[pools.NAME.discovery]", "[pools.NAME.discovery.paths]", "[[pools.NAME.discovery.sources]]", "[[pools.NAME.backends]]", "[pools.other]"}
+		"[pools.NAME]", "[pools.NAME.tcp]", "[pools.NAME.tls]", "[pools.NAME.persistence]", "[pools.NAME.outliers]", "[pools.NAME.outliers.success_rate]", "[pools.NAME.health]", "[pools.NAME.discovery]", "[pools.NAME.discovery.paths]", "[[pools.NAME.discovery.sources]]", "[[pools.NAME.backends]]", "[pools.other]"}
 	labels = slices.DeleteFunc(labels, func(l string) bool {
 		return strings.HasSuffix(l, "sources]]") && l != label || strings.HasSuffix(l, "paths]") && l != label
 	})

@@ -124,6 +124,8 @@ func fresh(t reflect.Type, d *Defaults) reflect.Value {
 		return reflect.ValueOf(newDiscovery())
 	case reflect.TypeFor[Persistence]():
 		return reflect.ValueOf(&Persistence{Key: "source", PrefixV4: 24, PrefixV6: 56, TTL: 30 * time.Minute, MaxEntries: 100_000})
+	case reflect.TypeFor[SuccessRate]():
+		return reflect.ValueOf(&SuccessRate{Interval: 10 * time.Second, MinRequests: 100, MinBackends: 5, Deviation: 190, Margin: 5})
 	case reflect.TypeFor[Outliers]():
 		return reflect.ValueOf(&Outliers{Failures: 5, Ejection: 30 * time.Second, MaxEjection: 5 * time.Minute, MaxEjected: 50})
 	case reflect.TypeFor[Backend]():

@@ -1,6 +1,10 @@
 package config
 
-import "slices"
+import (
+	"fmt"
+	"math"
+	"slices"
+)
 
 // otherPolicies are the names that other balancers have for our policies.
 var otherPolicies = map[string]string{
@@ -21,6 +25,7 @@ func (d *decoder) checkPolicy(p *Pool) {
 		}
 		o.MaxEjection = o.Ejection
 	}
+	d.checkSuccessRate(p)
 	if s := p.Persistence; s != nil && !d.places[&s.Key].bad && s.Key != "prefix" {
 		for _, bits := range []*int{&s.PrefixV4, &s.PrefixV6} {
 			if at, ok := d.places[bits]; ok {
@@ -59,4 +64,23 @@ func (d *decoder) hashesName(f *Frontend) bool {
 		return p != nil && p.HashesName()
 	}
 	return is(f.Pool) || slices.ContainsFunc(f.Routes, func(r *Route) bool { return is(r.Pool) })
+}
+
+// checkSuccessRate warns where backends that are listed are too few to be compared. Of n backends, one that fails alone is the
+// square root of n-1 standard deviations below the average, and none is more.
+func (d *decoder) checkSuccessRate(p *Pool) {
+	n := len(p.Backends)
+	if p.Outliers == nil || p.Outliers.SuccessRate == nil || n == 0 {
+		return
+	}
+	s := p.Outliers.SuccessRate
+	at := d.places[s]
+	switch {
+	case at.bad:
+	case n < s.MinBackends:
+		d.warn(at, fmt.Sprintf("without effect: min_backends is %d, and the pool has %d", s.MinBackends, n), "")
+	case s.Deviation*s.Deviation >= (n-1)*100*100:
+		d.warn(at, fmt.Sprintf("without effect: of %d backends none is ever as far below the average as deviation says", n),
+			fmt.Sprintf("%d or less", int(math.Ceil(100*math.Sqrt(float64(n-1))))-1))
+	}
 }

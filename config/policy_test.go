@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -13,6 +14,7 @@ func TestPolicyWarnings(t *testing.T) {
 hash_key = "sni"`: "",
 		"[pools.p.persistence]\nkey = \"prefix\"\nprefix_v4 = 8": "",
 		"[pools.p.persistence]\nprefix_v6 = 8":                   `persistence.prefix_v6: without effect unless key is "prefix"`,
+		"[pools.p.outliers.success_rate]":                        "outliers.success_rate: without effect: min_backends is 5, and the pool has 1",
 		`hash_key = "source"`:                                    "hash_key: only the policies iphash and maglev go by a hash",
 		`policy = "iphash"
 hash_prefix_v4 = 8`: `hash_prefix_v4: without effect unless hash_key is "prefix"`,
@@ -47,6 +49,25 @@ slow_start = "30s"`: "slow_start: a policy that goes by a hash has no slow start
 	cfg, err = Parse("f", []byte(datagrams))
 	if err != nil || len(cfg.Warnings) != 1 || !strings.Contains(cfg.Warnings[0], "datagrams have no name to hash") {
 		t.Errorf("got %v, %v", cfg.Warnings, err)
+	}
+}
+
+// TestSuccessRateWarnings: a deviation that cannot happen among the backends that are listed.
+func TestSuccessRateWarnings(t *testing.T) {
+	for deviation, want := range map[int]string{174: "without effect: of 4 backends none is ever as far below the average as deviation says (173 or less)", 173: ""} {
+		cfg, err := Parse("f", fmt.Appendf(nil, `[frontends.web]
+bind = ["127.0.0.1:80"]
+pool = "p"
+[pools.p]
+backends = [{ address = "10.0.0.1:1" }, { address = "10.0.0.2:1" }, { address = "10.0.0.3:1" }, { address = "10.0.0.4:1" }]
+outliers.success_rate = { min_backends = 4, deviation = %d }
+`, deviation))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(cfg.Warnings, "; "); !strings.HasSuffix(got, want) || (got == "") != (want == "") {
+			t.Errorf("%d: got %q, want %q", deviation, got, want)
+		}
 	}
 }
 

@@ -305,7 +305,7 @@ func (p *plan) Commit() []balancer.Change {
 	}
 	e.bindings = p.wanted
 	e.sweep()
-	if len(measuredPools(p.next)) > 0 {
+	if pools, judged, _ := measuredPools(p.next); len(pools)+judged > 0 {
 		select {
 		case e.measured <- struct{}{}:
 		default:

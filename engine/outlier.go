@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"time"
 
 	"awe4lb/balancer"
@@ -13,5 +14,30 @@ const ejected = "a backend failed one client after the other: it is not used for
 func (e *Engine) tellEjected(b *balancer.Backend, d time.Duration, last Reason) {
 	if d > 0 {
 		e.complain(complaint{what: ejected, about: b.Name, detail: last.String() + ", for " + d.String()})
+	}
+}
+
+// outlying is the same where it fails more of its clients than the others of its pool do.
+const outlying = "a backend fails more clients than the others of its pool: it is not used for a time"
+
+// judge compares the backends of pools, by counters that the shards keep anyway.
+func (e *Engine) judge(pools []*balancer.Pool) {
+	tallies := map[*balancer.Backend]balancer.Tally{}
+	e.eachBackend(pools, func(b *balancer.Backend, st *BackendStats) {
+		t := tallies[b]
+		t.Attempts += st.Sessions
+		t.Failures += st.Cuts
+		for _, r := range [...]Reason{ConnectRefused, ConnectTimeout, ConnectFailed, ConnectTLS} {
+			t.Attempts += st.ConnectErrors[r]
+			t.Failures += st.ConnectErrors[r]
+		}
+		tallies[b] = t
+	})
+	for _, p := range pools {
+		for _, v := range p.Judge(func(b *balancer.Backend) balancer.Tally { return tallies[b] }) {
+			e.complain(complaint{what: outlying, about: v.Backend.Name, detail: fmt.Sprintf(
+				"%.1f %% of %d attempts in %v succeeded, %.1f %% on the average of %d backends; for %v",
+				100*v.Rate, v.Attempts, v.Interval, 100*v.Average, v.NumBackends, v.For)})
+		}
 	}
 }

@@ -28,6 +28,20 @@ func TestOutliers(t *testing.T) {
 			t.Errorf("%d attempts in vain; want 3", n)
 		}
 	})
+	t.Run("does not answer", func(t *testing.T) {
+		r := newRig(t, []string{lbtest.Blackhole(t), lbtest.Named(t, "g")}, func(c *config.Config) {
+			watch(c)
+			c.Pools[0].ConnectTimeout = 30 * time.Millisecond
+		})
+		for range 10 {
+			c := r.dial()
+			hear(t, c, "g")
+			c.Close()
+		}
+		if n := r.e.Stats().Backends[r.d.Snapshot().Pools[0].Members[0].Backend].ConnectErrors[ConnectTimeout]; n != 3 {
+			t.Errorf("%d attempts timed out; want 3", n)
+		}
+	})
 	t.Run("resets", func(t *testing.T) {
 		var visits atomic.Int32
 		bad := lbtest.Serve(t, func(c *net.TCPConn) {
@@ -59,4 +73,55 @@ func TestOutliers(t *testing.T) {
 			t.Errorf("%d visits more", n)
 		}
 	})
+}
+
+// TestSuccessRate: of five backends that all serve most of their clients, the one that resets every third is ejected.
+func TestSuccessRate(t *testing.T) {
+	var backends []string
+	for range 4 {
+		backends = append(backends, lbtest.Named(t, "g"))
+	}
+	var visits atomic.Int32
+	backends = append(backends, lbtest.Serve(t, func(c *net.TCPConn) {
+		if visits.Add(1)%3 == 0 {
+			_ = c.SetLinger(0)
+			return
+		}
+		_, _ = io.WriteString(c, "g")
+	}))
+	r := newRig(t, backends, func(c *config.Config) {
+		c.Pools[0].Outliers = &config.Outliers{Failures: 1000, Ejection: time.Minute, MaxEjection: time.Minute, MaxEjected: 50,
+			SuccessRate: &config.SuccessRate{Interval: time.Second, MinRequests: 6, MinBackends: 5, Deviation: 190, Margin: 5}}
+	})
+	bad := r.d.Snapshot().Pools[0].Members[4].Backend
+	deadline := time.Now().Add(30 * time.Second)
+	for bad.State() == balancer.Up {
+		if time.Now().After(deadline) {
+			t.Fatalf("not ejected after %d visits; %+v", visits.Load(), r.e.Stats().Backends[bad])
+		}
+		if c, err := net.Dial("tcp", r.address()); err == nil { // the reset may be here already
+			_, _ = io.Copy(io.Discard, c)
+			c.Close()
+		}
+	}
+	if failures, rate := bad.Ejections(); failures != 0 || rate != 1 {
+		t.Errorf("%d and %d ejections", failures, rate)
+	}
+	for i, m := range r.d.Snapshot().Pools[0].Members[:4] {
+		if m.State() != balancer.Up {
+			t.Errorf("backend %d: %v", i, m.State())
+		}
+	}
+	before := visits.Load()
+	for range 20 {
+		c := r.dial()
+		hearEnd(t, c, "g")
+		c.Close()
+	}
+	if n := visits.Load() - before; n != 0 {
+		t.Errorf("%d visits more", n)
+	}
+	if st := r.e.Stats().Backends[bad]; st.Cuts+st.ConnectErrors[ConnectRefused]+st.ConnectErrors[ConnectFailed] == 0 {
+		t.Errorf("nothing counted: %+v", st)
+	}
 }

@@ -443,6 +443,7 @@ func (s *session) end(reason Reason) {
 		if s.client.sent > 0 {
 			s.pool.Served(s.target, true)
 		} else if reason == BackendRST || reason == BackendLost {
+			s.bstats.Cuts++
 			sh.eng.tellEjected(s.target, s.pool.Cut(s.target), reason)
 		}
 		s.target.Release()

@@ -187,6 +187,7 @@ type FrontendStats struct {
 type BackendStats struct {
 	Sessions      uint64             // connections established and flows given
 	ConnectErrors [NumReasons]uint64 // attempts that failed; only the Connect… reasons and NoResources are used
+	Cuts          uint64             // sessions that it reset before it had said anything
 	Bytes         [2]uint64          // by ToClient and ToBackend, as sent
 	Connect       Histogram          // from connect(2) to established
 	Handshakes    uint64             // with TLS
@@ -311,6 +312,7 @@ func (s *Stats) add(sh *shard) {
 			s.Backends[backend] = sum
 		}
 		sum.Sessions += b.Sessions
+		sum.Cuts += b.Cuts
 		for i := range b.ConnectErrors {
 			sum.ConnectErrors[i] += b.ConnectErrors[i]
 		}
