@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -407,4 +408,74 @@ func TestFastOpenAndUserTimeout(t *testing.T) {
 func TestServerFirstWithFastOpen(t *testing.T) {
 	r := newRig(t, []string{lbtest.Named(t, "220")}, func(c *config.Config) { c.Pools[0].TCP.FastOpen = true })
 	hearEnd(t, r.dial(), "220")
+}
+
+// TestMaxConnectionsUnderLoad: while clients come to four shards all the time, no backend has more than its limit at once, and
+// each has that many. The backends count: a session is over for them before awe4lb knows.
+func TestMaxConnectionsUnderLoad(t *testing.T) {
+	limits := []int{7, 3, 1}
+	var most, now [3]atomic.Int64
+	var backends []string
+	for i := range limits {
+		backends = append(backends, lbtest.Serve(t, func(c *net.TCPConn) {
+			n := now[i].Add(1)
+			for old := most[i].Load(); n > old && !most[i].CompareAndSwap(old, n); old = most[i].Load() {
+			}
+			_, _ = io.WriteString(c, "x")
+			_, _ = io.ReadFull(c, make([]byte, 1)) // the client wants to go
+			now[i].Add(-1)
+		}))
+	}
+	for _, policy := range []string{"roundrobin", "leastconn", "p2c"} {
+		t.Run(policy, func(t *testing.T) {
+			for i := range most {
+				most[i].Store(0)
+			}
+			r := newRigOf(t, 4, backends, func(c *config.Config) {
+				c.Pools[0].Policy = policy
+				for i, n := range limits {
+					c.Pools[0].Backends[i].MaxConnections = n
+				}
+			})
+			var served, refused atomic.Int64
+			var wg sync.WaitGroup
+			for range 24 {
+				wg.Go(func() {
+					for range 60 {
+						c, err := net.Dial("tcp", r.address())
+						if err != nil { // the reset is here already
+							refused.Add(1)
+							continue
+						}
+						_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+						if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+							refused.Add(1)
+						} else {
+							served.Add(1)
+							_, _ = c.Write([]byte("x"))
+							_, _ = io.Copy(io.Discard, c)
+						}
+						c.Close()
+					}
+				})
+			}
+			wg.Wait()
+			for i, n := range limits {
+				if got := most[i].Load(); got != int64(n) {
+					t.Errorf("backend %d had %d sessions at once, want %d", i, got, n)
+				}
+			}
+			if served.Load() == 0 || refused.Load() == 0 {
+				t.Errorf("%d served, %d refused: no load", served.Load(), refused.Load())
+			}
+			lbtest.Eventually(t, "all given back", func() bool {
+				for _, m := range r.d.Snapshot().Pools[0].Members {
+					if m.Active() != 0 {
+						return false
+					}
+				}
+				return true
+			})
+		})
+	}
 }
