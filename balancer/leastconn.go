@@ -90,23 +90,26 @@ func (l *leastConn) pick(w wish) *Member {
 	return l.scan(start, w) // others were always faster
 }
 
-// lowest returns the group with the lowest bound, the first from a group on, that bound, and the lowest of the others.
+// lowest returns the group with the lowest bound, the first from a group on, that bound, and the lowest of the others. Who is
+// lowest nobody can predict: min and max are no branches.
 func (l *leastConn) lowest(from int) (group int, bound, next int64) {
 	bound, next = math.MaxInt64, math.MaxInt64
 	group = from
 	for g := from; g < len(l.bounds); g++ {
-		if b := l.bounds[g].Load(); b < bound {
-			group, bound, next = g, b, bound
-		} else if b < next {
-			next = b
+		b := l.bounds[g].Load()
+		next = min(next, max(bound, b))
+		if b < bound {
+			group = g
 		}
+		bound = min(bound, b)
 	}
 	for g := range from {
-		if b := l.bounds[g].Load(); b < bound {
-			group, bound, next = g, b, bound
-		} else if b < next {
-			next = b
+		b := l.bounds[g].Load()
+		next = min(next, max(bound, b))
+		if b < bound {
+			group = g
 		}
+		bound = min(bound, b)
 	}
 	return group, bound, next
 }
@@ -121,6 +124,20 @@ func (l *leastConn) look(group, start int, w wish) (at int, load, rest int64) {
 		i = low
 	}
 	at, load, rest = -1, math.MaxInt64, math.MaxInt64
+	if w.anybody {
+		for range high - low {
+			x := (l.active[i].Load() + 1) * l.each[i]
+			rest = min(rest, max(load, x))
+			if x < load {
+				at = i
+			}
+			load = min(load, x)
+			if i++; i == high {
+				i = low
+			}
+		}
+		return at, load, rest
+	}
 	for range high - low {
 		if x := (l.active[i].Load() + 1) * l.each[i]; x < rest && (l.members[i].free() || l.members[i].usable(w)) {
 			if x < load {

@@ -94,7 +94,7 @@ const otherLooks = 8
 
 func (g *maglev) pick(w wish) *Member {
 	key := w.key
-	if m := g.at(key); len(w.tried) == 0 && m.free() || m.usable(w) {
+	if m := g.at(key); w.anybody || len(w.tried) == 0 && m.free() || m.usable(w) {
 		return m
 	}
 	for range otherLooks {

@@ -31,7 +31,7 @@ func newPicker(cfg *config.Pool, members []*Member, live *poolLive) picker {
 	case "leastbandwidth":
 		return newLeastBandwidth(members, live, slow)
 	case "p2c":
-		return &twoChoices{newRandom(members, live, slow)}
+		return newTwoChoices(newRandom(members, live, slow))
 	case "iphash":
 		return newIPHash(members)
 	case "maglev":
@@ -45,11 +45,24 @@ func newPicker(cfg *config.Pool, members []*Member, live *poolLive) picker {
 type tier struct {
 	picker
 	members []*Member
+	limited bool // some have max_connections
 
-	// Shared: atomics. The generation of states (see poolLive) and the percentage of the weight that is up, in one word: the
-	// first pick after a change works it out again.
+	// Shared: atomics. A tierHealth: the first pick after a change of states works it out again.
 	health atomic.Uint64
 }
+
+// tierHealth is the percentage of the weight of a tier that is up, whether every member is usable for whoever has tried nothing
+// (all are Up and none has a limit), and the generation of states (see poolLive) that this is of.
+type tierHealth uint64
+
+const (
+	allUsable tierHealth = 1 << 7
+	ofStates             = 8 // where the generation begins
+
+	perfect = allUsable | 100
+)
+
+func (h tierHealth) percent() int { return int(h & 0x7f) }
 
 // newTiers makes the tiers of a pool in the order in which they are asked. zone is our own.
 func newTiers(cfg *config.Pool, zone string, members []*Member, live *poolLive) []*tier {
@@ -82,23 +95,38 @@ func newTiers(cfg *config.Pool, zone string, members []*Member, live *poolLive) 
 	})
 	tiers := make([]*tier, 0, len(ranks))
 	for _, r := range ranks {
-		tiers = append(tiers, &tier{picker: newPicker(cfg, ranked[r], live), members: ranked[r]})
+		limited := slices.ContainsFunc(ranked[r], func(m *Member) bool { return m.limit > 0 })
+		t := &tier{picker: newPicker(cfg, ranked[r], live), members: ranked[r], limited: limited}
+		t.look(0) // for as long as no state has changed
+		tiers = append(tiers, t)
 	}
 	return tiers
 }
 
 // up returns the percentage, rounded down, of the weight of t that is up. Members that are not to be used by order do not
 // count; 100 when there are no others. states is the generation of now.
-func (t *tier) up(states uint64) int {
-	if states == 0 { // everybody has always been up
-		return 100
+func (t *tier) up(states uint64) int { return t.know(states).percent() }
+
+// know returns what is known of the states of the members.
+func (t *tier) know(states uint64) tierHealth {
+	if h := tierHealth(t.health.Load()); uint64(h>>ofStates) == states {
+		return h
 	}
-	if h := t.health.Load(); h>>8 == states {
-		return int(h & 0xff)
-	}
+	return t.look(states)
+}
+
+func (t *tier) look(states uint64) tierHealth {
 	var up, all int64
+	h := allUsable
+	if t.limited {
+		h = 0
+	}
 	for _, m := range t.members {
-		switch m.State() {
+		c := m.condition.Load()
+		if c != 0 {
+			h = 0
+		}
+		switch stateOf(c) {
 		case Up:
 			up += m.weight
 			all += m.weight
@@ -110,8 +138,9 @@ func (t *tier) up(states uint64) int {
 	if all > 0 {
 		percent = up * 100 / all
 	}
-	t.health.Store(states<<8 | uint64(percent))
-	return int(percent)
+	h |= tierHealth(states)<<ofStates | tierHealth(percent)
+	t.health.Store(uint64(h))
+	return h
 }
 
 // take picks a member and counts a session on it.
@@ -135,21 +164,37 @@ func (t *tier) take(w wish) *Backend {
 // passed over serve with all their backends, down or not, beginning with the one of which most is up: checks that find
 // nearly everything down are more likely to be wrong than right, and if they are right nothing is lost.
 func (p *Pool) Pick(key uint64, tried []*Backend) *Backend {
-	w := wish{key: key, tried: tried}
 	states := p.live.states.Load()
 	tiers := *p.tiers.Load()
+	if len(tiers) > 0 && len(tried) == 0 { // the rule, in a pool that is well: nobody has to be asked one by one
+		if t := tiers[0]; t.health.Load() == states<<ofStates|uint64(perfect) {
+			if m := t.pick(wish{key: key, anybody: true}); m != nil {
+				m.active.Add(1)
+				return m.Backend
+			}
+		}
+	}
+	return p.pick(tiers, key, tried, states)
+}
+
+func (p *Pool) pick(tiers []*tier, key uint64, tried []*Backend, states uint64) *Backend {
+	w := wish{key: key, tried: tried}
 	poor := false
 	for _, t := range tiers {
-		if t.up(states) < p.threshold {
+		h := t.know(states)
+		if h.percent() < p.threshold {
 			poor = true
-		} else if b := t.take(w); b != nil {
+			continue
+		}
+		w.anybody = h&allUsable != 0 && len(tried) == 0
+		if b := t.take(w); b != nil {
 			return b
 		}
 	}
 	if !poor {
 		return nil
 	}
-	w.down = true
+	w.anybody, w.down = false, true
 	return p.panicPick(tiers, w, states)
 }
 

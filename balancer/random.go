@@ -1,5 +1,7 @@
 package balancer
 
+import "math/bits"
+
 // random draws a member in proportion to weight, in constant time: Walker's alias method (Vose 1991). Slot i keeps
 // itself with probability keep/2^32 and gives way to alias otherwise.
 type random struct {
@@ -11,7 +13,7 @@ type random struct {
 
 type aliasSlot struct {
 	keep  uint64 // 0..2^32
-	alias int
+	alias uint
 }
 
 func newRandom(members []*Member, live *poolLive, slow int64) *random {
@@ -34,35 +36,40 @@ func newRandom(members []*Member, live *poolLive, slow int64) *random {
 	for len(small) > 0 && len(large) > 0 {
 		s, l := small[len(small)-1], large[len(large)-1]
 		small = small[:len(small)-1]
-		r.slots[s] = aliasSlot{uint64(float64(share[s]) / float64(sum) * (1 << 32)), l}
+		r.slots[s] = aliasSlot{uint64(float64(share[s]) / float64(sum) * (1 << 32)), uint(l)}
 		if share[l] -= sum - share[s]; share[l] < sum {
 			large = large[:len(large)-1]
 			small = append(small, l)
 		}
 	}
 	for _, i := range append(small, large...) {
-		r.slots[i].keep = 1 << 32
+		r.slots[i] = aliasSlot{1 << 32, uint(i)}
 	}
 	return r
 }
 
-// draw returns the member that 64 random bits stand for, usable or not. Without a branch, which nobody could predict: 5 ns.
-func (r *random) draw(x uint64) *Member {
-	i := int((x >> 32) * uint64(len(r.slots)) >> 32)
+// draw returns the member that 32 random bits stand for, usable or not.
+func (r *random) draw(x uint32) *Member { return r.members[r.drawIndex(x)] }
+
+// drawIndex is draw by index. Times the number of slots the bits give a slot, and what is left over says whether that one keeps
+// itself. By arithmetic: a branch there is one that nobody can predict, 3 ns on the average.
+func (r *random) drawIndex(x uint32) uint {
+	at := uint64(x) * uint64(len(r.slots))
+	i := uint(at >> 32)
 	slot := &r.slots[i]
-	alias := slot.alias
-	if x&(1<<32-1) >= slot.keep {
-		i = alias
-	}
-	return r.members[i]
+	_, keeps := bits.Sub64(at&(1<<32-1), slot.keep, 0)
+	return choose(keeps, i, slot.alias)
 }
+
+// choose returns a if yes is 1 and b if it is 0.
+func choose(yes uint64, a, b uint) uint { return b ^ (a^b)&uint(-yes) }
 
 // pick draws a few times; when all draws are in vain it weighs the usable members one by one, so that it finds the
 // last of a thousand too.
 func (r *random) pick(w wish) *Member {
 	for range 3 {
 		x := r.live.random()
-		if m := r.draw(x); (m.free() && len(w.tried) == 0 || m.usable(w)) && (r.slow == 0 || !m.turnsAway(r.slow, mix(x))) {
+		if m := r.draw(uint32(x >> 32)); (w.anybody || m.free() && len(w.tried) == 0 || m.usable(w)) && (r.slow == 0 || !m.turnsAway(r.slow, mix(x))) {
 			return m
 		}
 	}
@@ -95,7 +102,7 @@ func (r *random) two(w wish, a *Member) (first, second *Member) {
 	}
 	for range 2 {
 		x := r.live.random()
-		if b := r.draw(x); b != a && b.usable(w) && (r.slow == 0 || !b.turnsAway(r.slow, mix(x))) {
+		if b := r.draw(uint32(x >> 32)); b != a && b.usable(w) && (r.slow == 0 || !b.turnsAway(r.slow, mix(x))) {
 			return a, b
 		}
 	}

@@ -84,7 +84,7 @@ func (r *roundRobin) pick(w wish) *Member {
 	}
 	for range n {
 		m := r.members[r.round[(r.live.turn.Add(1)-1)%n]]
-		if (m.free() || m.usable(w)) && (r.slow == 0 || !m.turnsAway(r.slow, r.live.random())) {
+		if (w.anybody || m.free() || m.usable(w)) && (r.slow == 0 || !m.turnsAway(r.slow, r.live.random())) {
 			return m
 		}
 	}

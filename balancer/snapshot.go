@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"math/bits"
 	"math/rand/v2"
 	"sync/atomic"
 
@@ -119,8 +120,13 @@ func newPoolLive() *poolLive {
 	return l
 }
 
-// random returns 64 random bits: SplitMix64 on a counter that all shards share, a third of the cost of math/rand's.
-func (l *poolLive) random() uint64 { return mix(l.chance.Add(0x9e3779b97f4a7c15)) }
+// random returns 64 random bits: wyrand (Wang Yi, 2019) on a counter that all shards share. Alone it takes half the time of
+// math/rand's.
+func (l *poolLive) random() uint64 {
+	x := l.chance.Add(0xa0761d6478bd642f)
+	hi, lo := bits.Mul64(x, x^0xe7037ed1a0b428db)
+	return hi ^ lo
+}
 
 // PanicPicks returns how often a backend was picked whether down or not, because too few were up. Safe from any goroutine.
 func (p *Pool) PanicPicks() uint64 { return p.live.panics.Load() }
