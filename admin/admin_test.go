@@ -53,7 +53,7 @@ func newRig(t *testing.T, backends ...string) *rig {
 	t.Cleanup(r.e.Close)
 	r.d.Drive(r.e)
 	text := "[frontends.f]\nbind = [\"127.0.0.1:0\"]\npool = \"p\"\nmax_connections = 2\nmax_connections_per_source = 1000\n" +
-		"[pools.p]\npolicy = \"leastconn\"\nbackends = [\n"
+		"[pools.p]\npolicy = \"leastconn\"\nmax_connections = 1000\nqueue = { size = 10 }\nbackends = [\n"
 	for i, b := range backends {
 		text += fmt.Sprintf("{ address = %q, weight = %d },\n", b, i+1)
 	}

@@ -120,7 +120,8 @@ func (s *Server) writeProcess(x *exposition) {
 var rejected = []engine.Reason{engine.Limit, engine.NoRoute, engine.NoBackend, engine.NoResources, engine.ConnectRefused,
 	engine.ConnectTimeout, engine.ConnectFailed, engine.ConnectTLS, engine.HelloTimeout, engine.NotTLS, engine.BadHello,
 	engine.UnknownName, engine.BadProxy, engine.ProxyUntrusted, engine.HandshakeLimit, engine.HandshakeTimeout, engine.HandshakeFailed,
-	engine.Denied, engine.SourceLimit, engine.RateLimit}
+	engine.Denied, engine.SourceLimit, engine.RateLimit, engine.EngineRate, engine.PoolLimit, engine.QueueFull, engine.QueueTimeout,
+	engine.PoolRemoved}
 
 func writeFrontends(x *exposition, st *status) {
 	each := func(name, kind, help string, write func(f *frontendStatus, name string)) {
@@ -180,6 +181,9 @@ func writeFrontends(x *exposition, st *status) {
 	x.count(st.refused, "awe4lb_limit_hits_total", labels("limit", "frontend_max_connections"))
 	x.count(st.perSource, "awe4lb_limit_hits_total", labels("limit", "frontend_max_connections_per_source"))
 	x.count(st.fast, "awe4lb_limit_hits_total", labels("limit", "frontend_connection_rate"))
+	x.count(st.flood, "awe4lb_limit_hits_total", labels("limit", "process_connection_rate"))
+	x.count(st.poolFull, "awe4lb_limit_hits_total", labels("limit", "pool_max_connections"))
+	x.count(st.queueFull, "awe4lb_limit_hits_total", labels("limit", "pool_queue_size"))
 	x.count(st.crowded, "awe4lb_limit_hits_total", labels("limit", "frontend_max_handshakes"))
 	x.count(full, "awe4lb_limit_hits_total", labels("limit", "process_sessions"))
 	x.count(starved, "awe4lb_limit_hits_total", labels("limit", "descriptors"))
@@ -292,6 +296,34 @@ func writePools(x *exposition, st *status) {
 	})
 	each("awe4lb_pool_panic_picks_total", "counter", "Backends picked whether up or down, because too few were up.", func(p *poolStatus, name string) {
 		x.count(p.Panics, name, p.labels)
+	})
+	each("awe4lb_pool_connections_active", "gauge", "Sessions and UDP flows on the pool's backends now, as max_connections counts them.", func(p *poolStatus, name string) {
+		x.gauge(float64(p.Open), name, p.labels)
+	})
+	queues := func(name, kind, help string, write func(p *poolStatus, name string)) {
+		each(name, kind, help, func(p *poolStatus, name string) {
+			if p.Queue != nil {
+				write(p, name)
+			}
+		})
+	}
+	queues("awe4lb_pool_queue_waiting", "gauge", "Sessions that wait for a place in the pool now.", func(p *poolStatus, name string) {
+		x.gauge(float64(p.Queue.Waiting), name, p.labels)
+	})
+	queues("awe4lb_pool_queue_entered_total", "counter", "Times that a session began to wait for a place.", func(p *poolStatus, name string) {
+		x.count(p.Queue.Queued, name, p.labels)
+	})
+	queues("awe4lb_pool_queue_full_total", "counter", "Sessions for which there was no place to wait.", func(p *poolStatus, name string) {
+		x.count(p.Queue.Full, name, p.labels)
+	})
+	queues("awe4lb_pool_queue_timeouts_total", "counter", "Sessions that waited too long.", func(p *poolStatus, name string) {
+		x.count(p.Queue.Timeouts, name, p.labels)
+	})
+	queues("awe4lb_pool_queue_left_total", "counter", "Sessions whose client went away while they waited.", func(p *poolStatus, name string) {
+		x.count(p.Queue.Left, name, p.labels)
+	})
+	queues("awe4lb_pool_queue_wait_seconds", "histogram", "How long sessions waited for a place, whatever came of it.", func(p *poolStatus, name string) {
+		x.histogram(&p.stats.Wait, name, p.labels)
 	})
 	writePersistence(x, st)
 }

@@ -47,6 +47,9 @@ type status struct {
 	refused   uint64 // by max_connections
 	perSource uint64 // by max_connections_per_source
 	fast      uint64 // by connection_rate and connection_rate_per_source
+	flood     uint64 // by engine.connection_rate
+	poolFull  uint64 // by max_connections of pools
+	queueFull uint64 // by queue.size
 	crowded   uint64 // by max_handshakes and max_handshakes_per_prefix
 }
 
@@ -123,17 +126,34 @@ type sourcesStatus struct {
 }
 
 type poolStatus struct {
-	Name      string          `json:"name"`
-	Policy    string          `json:"policy"`
-	Retries   uint64          `json:"retries"`
-	NoBackend uint64          `json:"no_backend"`
-	Panics    uint64          `json:"panic_picks"` // picks whether up or down, because too few were up
-	Backends  []backendStatus `json:"backends"`
+	Name      string `json:"name"`
+	Policy    string `json:"policy"`
+	Retries   uint64 `json:"retries"`
+	NoBackend uint64 `json:"no_backend"`
+	Panics    uint64 `json:"panic_picks"` // picks whether up or down, because too few were up
+
+	MaxConnections int          `json:"max_connections"`
+	Open           int64        `json:"open"`            // sessions and flows, those on backends no longer configured included
+	Queue          *queueStatus `json:"queue,omitempty"` // where there is one
+
+	Backends []backendStatus `json:"backends"`
 
 	Discovery   *discoveryStatus   `json:"discovery,omitempty"`   // where the pool has it
 	Persistence *persistenceStatus `json:"persistence,omitempty"` // where the pool has it
 
-	labels string // for the metrics
+	// For the metrics.
+	labels string
+	stats  *engine.PoolStats // never nil
+}
+
+// queueStatus is about those who wait for a place in a pool.
+type queueStatus struct {
+	Size     int    `json:"size"`
+	Waiting  int    `json:"waiting"`
+	Queued   uint64 `json:"queued"`   // times that a session began to wait
+	Full     uint64 `json:"full"`     // sessions for which there was no place to wait
+	Timeouts uint64 `json:"timeouts"` // sessions that waited too long
+	Left     uint64 `json:"left"`     // sessions whose client went away meanwhile
 }
 
 // persistenceStatus is balancer.StickStats.
@@ -241,17 +261,20 @@ func (s *Server) collect() *status {
 	out.discovery = s.discoveryStatus(false)
 	for _, p := range snap.Pools {
 		ps := poolStatus{Name: p.Config.Name, Policy: p.Config.Policy, Backends: []backendStatus{},
-			labels: labels("pool", p.Config.Name)}
-		ps.Panics = p.PanicPicks()
+			labels: labels("pool", p.Config.Name), stats: st.Pools[p.Config.Name]}
 		if i := slices.IndexFunc(out.discovery, func(d discoveryStatus) bool { return d.Pool == ps.Name }); i >= 0 {
 			ps.Discovery = &out.discovery[i]
 		}
 		if n, ok := p.StickStats(); ok {
 			ps.Persistence = &persistenceStatus{n.Entries, n.MaxEntries, n.Hits, n.Misses, n.Moves, n.Overflows, n.Evictions, n.Skipped}
 		}
-		if n := st.Pools[p.Config.Name]; n != nil {
-			ps.Retries, ps.NoBackend = n.Retries, n.NoBackend
+		if ps.stats == nil {
+			ps.stats = noPoolStats
 		}
+		ps.Panics = p.PanicPicks()
+		ps.Retries, ps.NoBackend = ps.stats.Retries, ps.stats.NoBackend
+		ps.MaxConnections, ps.Open = p.Config.MaxConnections, p.Active()
+		ps.Queue = queueOf(p, ps.stats)
 		for _, m := range p.Members {
 			b := backendOf(m.Backend, st.Backends[m.Backend])
 			b.State = stateOf(m)
@@ -284,6 +307,9 @@ func (s *Server) collect() *status {
 		out.refused += f.Ended[engine.Limit]
 		out.perSource += f.Ended[engine.SourceLimit]
 		out.fast += f.Ended[engine.RateLimit]
+		out.flood += f.Ended[engine.EngineRate]
+		out.poolFull += f.Ended[engine.PoolLimit]
+		out.queueFull += f.Ended[engine.QueueFull]
 		out.crowded += f.Ended[engine.HandshakeLimit]
 	}
 	s.collectCertificates(out)
@@ -326,7 +352,23 @@ func (b *backendStatus) setOrders(of *balancer.Backend) {
 var (
 	noFrontendStats = engine.NewFrontendStats()
 	noBackendStats  = engine.NewBackendStats()
+	noPoolStats     = engine.NewPoolStats()
 )
+
+// queueOf tells of p's queue; nil when it has none, and nobody waits who came while it had.
+func queueOf(p *balancer.Pool, st *engine.PoolStats) *queueStatus {
+	qs := &queueStatus{Queued: st.Queued, Full: st.QueueFull, Timeouts: st.QueueTimeouts, Left: st.QueueLeft}
+	if q := p.Queue(); q != nil {
+		qs.Waiting = q.Waiting()
+	}
+	if !p.Config.Queue.Waits() && qs.Waiting == 0 {
+		return nil
+	}
+	if p.Config.Queue.Waits() {
+		qs.Size = p.Config.Queue.Size
+	}
+	return qs
+}
 
 func frontendOf(f *balancer.Frontend, st *engine.FrontendStats, listeners []string) frontendStatus {
 	if st == nil {

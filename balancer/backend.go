@@ -57,6 +57,15 @@ func (b *Backend) Active() int64 { return b.active.Load() }
 
 // Release gives back what Pool.Pick counted. Safe from any goroutine.
 func (b *Backend) Release() {
+	b.release()
+	if b.live.counting.Load() {
+		b.live.active.Add(-1)
+	}
+	b.live.roomMade()
+}
+
+// release gives back what acquire counted.
+func (b *Backend) release() {
 	n := b.active.Add(-1)
 	if s := b.seat.Load(); s != nil {
 		s.released(n)
@@ -65,11 +74,25 @@ func (b *Backend) Release() {
 
 // acquire counts one more session on b unless that would be more than limit; 0 is no limit.
 func (b *Backend) acquire(limit int64) bool {
-	if n := b.active.Add(1); limit > 0 && n > limit {
-		b.active.Add(-1)
-		return false
+	if limit == 0 {
+		b.active.Add(1)
+		return true
 	}
-	return true
+	return countUpTo(&b.active, limit)
+}
+
+// countUpTo adds one to active unless that would be more than limit. To add first and take back what is too much would be
+// shorter, but then somebody else may find no place in that moment, though one has come free.
+func countUpTo(active *atomic.Int64, limit int64) bool {
+	for {
+		n := active.Load()
+		if n >= limit {
+			return false
+		}
+		if active.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
 }
 
 // Member is a backend in a snapshot: the identity, and what the configuration says of it at that time.
@@ -98,16 +121,21 @@ func (m *Member) free() bool { return m.limit == 0 && m.condition.Load() == 0 }
 
 // usable reports whether m may be picked now.
 func (m *Member) usable(w wish) bool {
-	if c := m.condition.Load(); c != 0 && !(w.down && c&^(isDown|isEjected) == 0) {
-		return false
-	}
-	if m.limit > 0 && m.active.Load() >= m.limit {
-		return false
-	}
-	for _, b := range w.tried {
+	return m.inState(w) && (m.limit == 0 || m.active.Load() < m.limit) && !m.in(w.tried)
+}
+
+// inState reports whether m is in a state in which it may be picked.
+func (m *Member) inState(w wish) bool {
+	c := m.condition.Load()
+	return c == 0 || w.down && c&^(isDown|isEjected) == 0
+}
+
+// in reports whether m is among those tried.
+func (m *Member) in(tried []*Backend) bool {
+	for _, b := range tried {
 		if b == m.Backend {
-			return false
+			return true
 		}
 	}
-	return true
+	return false
 }

@@ -365,6 +365,8 @@ type plane struct {
 	calls []string
 }
 
+func (p *plane) Still(f func()) { f() }
+
 func (p *plane) Prepare(next *Snapshot) (Plan, error) {
 	p.calls = append(p.calls, fmt.Sprint("prepare ", next.Version))
 	return p, p.err

@@ -44,7 +44,7 @@ func build(cfg *config.Config, version uint64, known identities) *Snapshot {
 
 // buildPool makes a pool of backends; zone is our own.
 func buildPool(c *config.Pool, backends []*config.Backend, zone string, known identities) *Pool {
-	p := &Pool{Config: c, live: known.pools[c.Name], zone: zone, threshold: c.PanicThreshold, keyed: keyedBy(c),
+	p := &Pool{Config: c, live: known.pools[c.Name], zone: zone, threshold: c.PanicThreshold, limit: int64(c.MaxConnections), keyed: keyedBy(c),
 		Members: make([]*Member, 0, len(backends)), members: make(map[config.Address]*Member, len(backends))}
 	knownAs := make([]*Backend, len(backends))
 	for i, bc := range backends {
@@ -55,6 +55,7 @@ func buildPool(c *config.Pool, backends []*config.Backend, zone string, known id
 	}
 	if p.live == nil {
 		p.live = newPoolLive()
+		p.live.counting.Store(p.limit > 0)
 	}
 	for i, bc := range backends {
 		b := knownAs[i]

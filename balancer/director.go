@@ -14,6 +14,9 @@ type Plane interface {
 	// fails nothing is left behind.
 	Prepare(next *Snapshot) (Plan, error)
 
+	// Still runs f, twice at the worst, while nothing picks or releases a backend.
+	Still(f func())
+
 	// BackendChanged acts on a change of b, which has happened: of its state, or whether it is configured. It must not block.
 	BackendChanged(b *Backend)
 
@@ -87,6 +90,9 @@ func (d *Director) ApplyFound(cfg *config.Config, found map[string][]*config.Bac
 		if key := (backendKey{b.Pool, b.Address}); known.backends[key] == nil && b.Active() > 0 {
 			known.backends[key] = b
 		}
+		if known.pools[b.Pool] == nil && b.Active() > 0 {
+			known.pools[b.Pool] = b.live // a pool comes back while its sessions go on, and counts them
+		}
 	}
 	for name, f := range d.frontends {
 		known.frontends[name] = f.Live
@@ -97,6 +103,7 @@ func (d *Director) ApplyFound(cfg *config.Config, found map[string][]*config.Bac
 	if err != nil {
 		return nil, err
 	}
+	d.beginCounting(next, known)
 	for _, p := range next.Pools {
 		startSlow(old.Pool(p.Config.Name), p)
 	}
@@ -111,6 +118,32 @@ func (d *Director) ApplyFound(cfg *config.Config, found map[string][]*config.Bac
 	d.retire(old, next, membersOf(old.Pools...))
 	d.remember(next)
 	return report, nil
+}
+
+// beginCounting has the pools of next that now have a limit count their sessions. Pools without one are spared that, a third of
+// what a pick costs; so those who are there are counted while nobody comes or goes. d.mu is held.
+func (d *Director) beginCounting(next *Snapshot, known identities) {
+	var pools []*Pool
+	for _, p := range next.Pools {
+		if p.limit > 0 && !p.live.counting.Load() {
+			pools = append(pools, p)
+		}
+	}
+	if pools == nil {
+		return
+	}
+	d.plane.Still(func() {
+		for _, p := range pools {
+			n := int64(0)
+			for _, b := range known.backends {
+				if b.live == p.live {
+					n += b.Active()
+				}
+			}
+			p.live.active.Store(n)
+			p.live.counting.Store(true)
+		}
+	})
 }
 
 // rostersFor returns the rosters of the pools of cfg. d.mu is held.

@@ -51,6 +51,7 @@ func TestHealthOutlivesSnapshots(t *testing.T) {
 // nowhere is a Plane that carries nothing.
 type nowhere struct{}
 
+func (nowhere) Still(f func())                   { f() }
 func (nowhere) Prepare(*Snapshot) (Plan, error)  { return nowhere{}, nil }
 func (nowhere) PrepareMembers(*Pool)             {}
 func (nowhere) CommitMembers(string, []*Backend) {}

@@ -80,7 +80,7 @@ func (l *leastConn) pick(w wish) *Member {
 			continue
 		}
 		if at < 0 {
-			return nil
+			return l.scan(start, w) // a bound that is too high for a moment may hide the last place
 		}
 		if risen := min(rest, load+l.each[at]); risen > bound {
 			l.bounds[g].CompareAndSwap(bound, risen) // unless a session has ended meanwhile

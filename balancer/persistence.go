@@ -63,23 +63,15 @@ func (s *Snapshot) keepSticks() {
 	}
 }
 
-// PickFor is Pick for a client that may have a backend already, where the pool has persistence. client is the address that
-// counts as the client's; who has none, on a unix socket, sticks to nothing. Safe from any goroutine; never blocks or allocates.
-func (p *Pool) PickFor(client netip.Addr, key uint64, tried []*Backend) *Backend {
-	if p.sticks == nil || !client.IsValid() {
-		return p.Pick(key, tried)
-	}
-	return p.pickSticky(client, key, tried, stickClock())
-}
-
-func (p *Pool) pickSticky(client netip.Addr, key uint64, tried []*Backend, now uint32) *Backend {
+// chooseSticky is choose for a client that may have a backend already; now is stickClock's.
+func (p *Pool) chooseSticky(client netip.Addr, key uint64, tried []*Backend, now uint32) *Backend {
 	s := p.sticks
 	k := s.table.key(client)
 	bucket, counts := s.table.bucket(k)
 	had, ok := bucket.find(k, now, s.ttl)
 	if !ok {
 		counts.skipped.Add(1)
-		return p.Pick(key, tried)
+		return p.chooseAny(key, tried)
 	}
 	switch m := s.byID[had]; {
 	case had == 0:
@@ -90,9 +82,9 @@ func (p *Pool) pickSticky(client netip.Addr, key uint64, tried []*Backend, now u
 		return m.Backend
 	default:
 		counts.overflows.Add(1)
-		return p.Pick(key, tried)
+		return p.chooseAny(key, tried)
 	}
-	b := p.Pick(key, tried)
+	b := p.chooseAny(key, tried)
 	if b == nil {
 		return nil
 	}
@@ -109,7 +101,7 @@ func (p *Pool) pickSticky(client netip.Addr, key uint64, tried []*Backend, now u
 		}
 	default: // the client comes to two shards at once, and the other was faster
 		if m := s.byID[id]; m != nil && p.keeps(m, tried) && m.acquire(m.limit) {
-			b.Release()
+			b.release()
 			return m.Backend
 		}
 	}

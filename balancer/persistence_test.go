@@ -118,7 +118,7 @@ func TestStickAgainstModel(t *testing.T) {
 					full := m != nil && m.limit > 0 && m.Active() >= m.limit
 					stays := m != nil && !slices.Contains(tried, m.Backend) && (m.State() == Up || m.State() == Drain && !m.IsDown() ||
 						m.IsDown() && m.State() != Maintenance && p.inPanic())
-					got := p.pickSticky(client, uint64(step), tried, now)
+					got := p.chooseSticky(client, uint64(step), tried, now)
 					switch {
 					case had == 0:
 						want.Misses++

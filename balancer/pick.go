@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 
@@ -156,14 +157,57 @@ func (t *tier) take(w wish) *Backend {
 }
 
 // Pick returns a backend with one session or flow counted on it, which the caller gives back with Release, or nil when no
-// backend is usable: all are in tried, down, at their limit, not to be used by order, or have weight 0. key is Pool.Key of
-// the client. Safe from any goroutine; never blocks or allocates.
+// backend is usable: all are in tried, down, at their limit, not to be used by order, or have weight 0, or the pool is at its
+// limit. key is Pool.Key of the client. Persistence does not count: see PickFor. Safe from any goroutine; never blocks or
+// allocates.
+func (p *Pool) Pick(key uint64, tried []*Backend) *Backend {
+	return p.PickFor(netip.Addr{}, key, tried)
+}
+
+// PickFor is Pick for a client that may have a backend already, where the pool has persistence. client is the address that
+// counts as the client's; who has none, on a unix socket, sticks to nothing.
+func (p *Pool) PickFor(client netip.Addr, key uint64, tried []*Backend) *Backend {
+	b := p.take(client, key, tried)
+	if b == nil && p.limit > 0 {
+		p.live.roomMade() // a place was held for a moment, in which somebody may have asked for it
+	}
+	return b
+}
+
+// take picks a backend and counts a session on it and, where a limit has ever been set, on the pool.
+func (p *Pool) take(client netip.Addr, key uint64, tried []*Backend) *Backend {
+	if p.limit == 0 {
+		b := p.choose(client, key, tried)
+		if b != nil && p.live.counting.Load() {
+			p.live.active.Add(1)
+		}
+		return b
+	}
+	if !countUpTo(&p.live.active, p.limit) {
+		return nil
+	}
+	b := p.choose(client, key, tried)
+	if b == nil {
+		p.live.active.Add(-1)
+	}
+	return b
+}
+
+// choose picks a backend, for who has a place in the pool, and counts a session on it.
+func (p *Pool) choose(client netip.Addr, key uint64, tried []*Backend) *Backend {
+	if p.sticks != nil && client.IsValid() {
+		return p.chooseSticky(client, key, tried, stickClock())
+	}
+	return p.chooseAny(key, tried)
+}
+
+// chooseAny is choose by the policy.
 //
 // The first tier serves that has a usable backend, where a tier with less than config.Pool.PanicThreshold percent of its
 // weight up does not count: the few left would break down one after the other. When no tier is left by that rule, those
 // passed over serve with all their backends, down or not, beginning with the one of which most is up: checks that find
 // nearly everything down are more likely to be wrong than right, and if they are right nothing is lost.
-func (p *Pool) Pick(key uint64, tried []*Backend) *Backend {
+func (p *Pool) chooseAny(key uint64, tried []*Backend) *Backend {
 	states := p.live.states.Load()
 	tiers := *p.tiers.Load()
 	if len(tiers) > 0 && len(tried) == 0 { // the rule, in a pool that is well: nobody has to be asked one by one
@@ -174,10 +218,11 @@ func (p *Pool) Pick(key uint64, tried []*Backend) *Backend {
 			}
 		}
 	}
-	return p.pick(tiers, key, tried, states)
+	return p.ask(tiers, key, tried, states)
 }
 
-func (p *Pool) pick(tiers []*tier, key uint64, tried []*Backend, states uint64) *Backend {
+// ask is chooseAny where members are to be asked one by one.
+func (p *Pool) ask(tiers []*tier, key uint64, tried []*Backend, states uint64) *Backend {
 	w := wish{key: key, tried: tried}
 	poor := false
 	for _, t := range tiers {
@@ -198,7 +243,7 @@ func (p *Pool) pick(tiers []*tier, key uint64, tried []*Backend, states uint64) 
 	return p.panicPick(tiers, w, states)
 }
 
-// panicPick picks from the tiers that Pick passed over, of which most is up first. Tiers are few.
+// panicPick picks from the tiers that ask passed over, of which most is up first. Tiers are few.
 func (p *Pool) panicPick(tiers []*tier, w wish, states uint64) *Backend {
 	last := p.threshold
 	for {

@@ -63,11 +63,11 @@ func (f *FrontendLive) Active() int64 { return f.active.Load() }
 
 // Acquire counts one more session unless that would be more than limit; 0 is no limit. Safe from any goroutine.
 func (f *FrontendLive) Acquire(limit int) bool {
-	if n := f.active.Add(1); limit > 0 && n > int64(limit) {
-		f.active.Add(-1)
-		return false
+	if limit == 0 {
+		f.active.Add(1)
+		return true
 	}
-	return true
+	return countUpTo(&f.active, int64(limit))
 }
 
 // Release gives back what Acquire counted. Safe from any goroutine.
@@ -83,7 +83,8 @@ type Pool struct {
 	members   map[config.Address]*Member
 	live      *poolLive
 	zone      string // our own
-	threshold int    // percent; see Pick
+	threshold int    // percent; see choose
+	limit     int64  // sessions and flows at once; 0 is no limit
 	keyed     keyed
 	sticks    *sticks // nil: no persistence
 
@@ -107,11 +108,16 @@ type poolLive struct {
 
 	eachRate atomic.Uint64 // of leastbandwidth: float64 bytes a second of the average session
 
+	queue atomic.Pointer[Queue] // nil until the pool first has one; stays then
+
+	counting atomic.Bool // active counts: the pool has, or once had, a limit
+
 	// Shared: atomics that every pick may write.
 	_      [64]byte
 	turn   atomic.Uint64
 	chance atomic.Uint64
-	_      [48]byte
+	active atomic.Int64 // sessions and flows on the pool's backends, those no longer configured included; while counting
+	_      [40]byte
 }
 
 func newPoolLive() *poolLive {
@@ -130,3 +136,15 @@ func (l *poolLive) random() uint64 {
 
 // PanicPicks returns how often a backend was picked whether down or not, because too few were up. Safe from any goroutine.
 func (p *Pool) PanicPicks() uint64 { return p.live.panics.Load() }
+
+// Active returns the sessions and flows that hold a backend of p now; with max_connections those of backends no longer
+// configured are among them. Safe from any goroutine.
+func (p *Pool) Active() (n int64) {
+	if p.live.counting.Load() {
+		return p.live.active.Load()
+	}
+	for _, m := range p.Members {
+		n += m.Active()
+	}
+	return n
+}

@@ -86,6 +86,7 @@ func (b *Backend) exchange(mask, set uint32) (was uint32) {
 		if b.condition.CompareAndSwap(old, next) {
 			if next != old {
 				b.live.states.Add(1)
+				b.live.roomMade()
 			}
 			return old
 		}

@@ -49,6 +49,7 @@ func (p *Pool) arrange() {
 	tiers := newTiers(p.Config, p.zone, p.weighed(), p.live)
 	p.sit(tiers) // bounds of leastConn begin at 0, so that it does not matter who ends meanwhile
 	p.tiers.Store(&tiers)
+	p.live.roomMade() // a backend that had no weight may have one
 }
 
 // weighed returns the members with their weights of now, for pickers.

@@ -18,17 +18,17 @@ const (
 
 // checkRates warns of bursts without a rate, which have no effect.
 func (d *decoder) checkRates(f *Frontend) {
-	for _, key := range []struct {
-		burst *int
-		rate  int
-		name  string
-	}{
-		{&f.ConnectionBurst, f.ConnectionRate, "connection_rate"},
-		{&f.ConnectionBurstPerSource, f.ConnectionRatePerSource, "connection_rate_per_source"},
-	} {
-		if p, ok := d.places[key.burst]; ok && *key.burst > 0 && key.rate == 0 && !p.bad && !f.IsUDP() {
-			d.warn(p, "there is no "+key.name+", so that this has no effect", "")
-		}
+	if f.IsUDP() {
+		return
+	}
+	d.checkBurst(&f.ConnectionBurst, f.ConnectionRate, "connection_rate")
+	d.checkBurst(&f.ConnectionBurstPerSource, f.ConnectionRatePerSource, "connection_rate_per_source")
+}
+
+// checkBurst warns of a burst where the rate, a key of that name, is 0.
+func (d *decoder) checkBurst(burst *int, rate int, name string) {
+	if p, ok := d.places[burst]; ok && *burst > 0 && rate == 0 && !p.bad {
+		d.warn(p, "there is no "+name+", so that this has no effect", "")
 	}
 }
 

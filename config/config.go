@@ -148,14 +148,16 @@ func (t *AdminToken) String() string { return t.Name + " (" + t.Role + ")" }
 
 // Engine sizes the data plane.
 type Engine struct {
-	Shards         int           `toml:"shards" range:"0..1024"`                // event loops; default 0 = one per CPU the process may use; a change needs a restart
-	MaxConnections int           `toml:"max_connections" range:"0..2147483647"` // TCP sessions at once in the whole process; default 0 = derived from RLIMIT_NOFILE; a reload applies it
-	ReadBuffer     Size          `toml:"read_buffer" range:"16KiB..1MiB"`       // bytes read at once, one buffer per shard; default 256KiB; a change needs a restart
-	Splice         bool          `toml:"splice"`                                // move bulk data in the kernel by splice(2); default true; a reload applies it to new sessions
-	SplicePipes    int           `toml:"splice_pipes" range:"0..65536"`         // pipes a shard may hold at once; default 128; a reload applies it
-	DrainTimeout   time.Duration `toml:"drain_timeout" range:"0s..24h"`         // how long SIGTERM waits for sessions to end; default 30s; a reload applies it
-	User           string        `toml:"user"`                                  // user to become after binding when started as root; default "" = stay; a change needs a restart
-	Group          string        `toml:"group"`                                 // group to become, with user; default "" = the user's own; a change needs a restart
+	Shards          int           `toml:"shards" range:"0..1024"`                // event loops; default 0 = one per CPU the process may use; a change needs a restart
+	MaxConnections  int           `toml:"max_connections" range:"0..2147483647"` // TCP sessions at once in the whole process; default 0 = derived from RLIMIT_NOFILE; a reload applies it
+	ConnectionRate  int           `toml:"connection_rate" range:"0..1000000"`    // new TCP sessions per second in the whole process; default 0 = no limit; a reload applies it
+	ConnectionBurst int           `toml:"connection_burst" range:"0..1000000"`   // how many of them may come at once; default 0 = as many as in a second; a reload applies it
+	ReadBuffer      Size          `toml:"read_buffer" range:"16KiB..1MiB"`       // bytes read at once, one buffer per shard; default 256KiB; a change needs a restart
+	Splice          bool          `toml:"splice"`                                // move bulk data in the kernel by splice(2); default true; a reload applies it to new sessions
+	SplicePipes     int           `toml:"splice_pipes" range:"0..65536"`         // pipes a shard may hold at once; default 128; a reload applies it
+	DrainTimeout    time.Duration `toml:"drain_timeout" range:"0s..24h"`         // how long SIGTERM waits for sessions to end; default 30s; a reload applies it
+	User            string        `toml:"user"`                                  // user to become after binding when started as root; default "" = stay; a change needs a restart
+	Group           string        `toml:"group"`                                 // group to become, with user; default "" = the user's own; a change needs a restart
 
 	// Zone is where this process runs, for pools with prefer_zone. Default "" = unknown. A reload applies it.
 	Zone string `toml:"zone"`
@@ -425,7 +427,9 @@ type Pool struct {
 	SendProxyDatagrams string        `toml:"send_proxy_datagrams" oneof:"every first"`               // of udp frontends: the header is before every datagram, or before the first of a flow only; default every
 	ProxyTLVs          []string      `toml:"proxy_tlvs" oneof:"alpn authority tls unique_id crc32c"` // what else version 2 tells; default none
 	TLS                *PoolTLS      `toml:"tls"`                                                    // nil: plain
-	Persistence     *Persistence  `toml:"persistence"`                                            // nil: a client that comes again has no claim to its backend
+	Persistence        *Persistence  `toml:"persistence"`                                            // nil: a client that comes again has no claim to its backend
+	MaxConnections     int           `toml:"max_connections" range:"0..2147483647"`                  // sessions and flows at once on all backends together; default 0 = no limit
+	Queue              *Queue        `toml:"queue"`                                                  // nil: who finds no place is turned away
 	Outliers           *Outliers     `toml:"outliers"`                                               // nil: what sessions meet takes no backend out of use
 	Health             *Health       `toml:"health"`                                                 // nil: every backend is taken to be up
 	Discovery          *Discovery    `toml:"discovery"`                                              // nil: the backends named here are all there are
@@ -451,6 +455,17 @@ type Persistence struct {
 	TTL        time.Duration `toml:"ttl" range:"1s..8760h"`           // forgotten so long after its last connection or flow began, in whole seconds; default 30m
 	MaxEntries int           `toml:"max_entries" range:"1..10000000"` // clients remembered, 29 bytes each; beyond that one who has not come for long gives way; default 100000
 }
+
+// Queue is where sessions wait that find no place in a pool: it has its max_connections, or every backend that could be used
+// has. The longest waiting is served first. A reload applies it to new sessions. Datagrams never wait.
+type Queue struct {
+	Size     int           `toml:"size" range:"0..1048576"` // sessions that wait at most, on all shards together; default 0 = nobody waits
+	Timeout  time.Duration `toml:"timeout" range:"1ms..1h"` // how long one waits at most; default 5s
+	WhenDown bool          `toml:"when_down"`               // wait also while no backend is up; default false
+}
+
+// Waits reports whether there is a queue. q may be nil.
+func (q *Queue) Waits() bool { return q != nil && q.Size > 0 }
 
 // Outliers is when a pool stops using a backend because it fails one client after the other. A reload applies it.
 type Outliers struct {

@@ -128,6 +128,8 @@ func fresh(t reflect.Type, d *Defaults) reflect.Value {
 		return reflect.ValueOf(&SuccessRate{Interval: 10 * time.Second, MinRequests: 100, MinBackends: 5, Deviation: 190, Margin: 5})
 	case reflect.TypeFor[Outliers]():
 		return reflect.ValueOf(&Outliers{Failures: 5, Ejection: 30 * time.Second, MaxEjection: 5 * time.Minute, MaxEjected: 50})
+	case reflect.TypeFor[Queue]():
+		return reflect.ValueOf(&Queue{Timeout: 5 * time.Second})
 	case reflect.TypeFor[Backend]():
 		return reflect.ValueOf(&Backend{Weight: 1})
 	case reflect.TypeFor[AdminUser]():

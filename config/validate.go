@@ -69,6 +69,7 @@ func (d *decoder) checkEngine(e *Engine) {
 			d.refuse(p, complaint{want: "a name or a number of at most 32 bytes"})
 		}
 	}
+	d.checkBurst(&e.ConnectionBurst, e.ConnectionRate, "connection_rate")
 	d.localFile(&e.TicketSecret)
 	d.checkCPUs(&e.TLSCPUs)
 	if p, ok := d.places[&e.Group]; ok && e.Group != "" && !d.isSet(&e.User) {
@@ -175,6 +176,7 @@ func (d *decoder) checkPool(p *Pool) {
 	d.checkPoolTLS(p)
 	d.checkSendProxy(p)
 	d.checkPolicy(p)
+	d.checkQueue(p)
 	d.checkHealth(p)
 	d.checkDiscovery(p)
 	if at, ok := d.places[&p.TCP.Backlog]; ok {

@@ -76,17 +76,27 @@ func requestsAllocateNothing(t *testing.T, edit func(*config.Config)) {
 // TestConnectionsAllocateNothing is the gate of a session's whole life: accept, pick, connect, relay, access log, end.
 // Client and backend are bare system calls, so that every allocation counted is the engine's.
 func TestConnectionsAllocateNothing(t *testing.T) {
-	t.Run("plain", func(t *testing.T) { connectionsAllocateNothing(t, 2000, func(*config.Config) {}) })
-	t.Run("with caps", func(t *testing.T) { connectionsAllocateNothing(t, 300, withCaps) })
+	t.Run("plain", func(t *testing.T) {
+		connectionsAllocateNothing(t, 2000, func(c *config.Config) { c.Pools[0].Policy = "leastconn" })
+	})
+	t.Run("with caps", func(t *testing.T) {
+		connectionsAllocateNothing(t, 300, func(c *config.Config) { c.Pools[0].Policy = "leastconn"; withCaps(c) })
+	})
 }
 
-func connectionsAllocateNothing(t *testing.T, runs int, edit func(*config.Config)) {
+// TestWaitingAllocatesNothing: the same of sessions that wait for a place. There is only one, and a client is back before its
+// last session has quite ended.
+func TestWaitingAllocatesNothing(t *testing.T) {
+	r := connectionsAllocateNothing(t, 2000, limitPool(1, 10))
+	if n := r.e.Stats().Pools["p"].Queued; n < 100 {
+		t.Errorf("%d waited: too few to show anything", n)
+	}
+}
+
+func connectionsAllocateNothing(t *testing.T, runs int, edit func(*config.Config)) *rig {
 	var stop atomic.Bool
 	backend, served := rawBackend(t, &stop)
-	r := newRig(t, []string{backend}, func(c *config.Config) {
-		c.Pools[0].Policy = "leastconn"
-		edit(c)
-	})
+	r := newRig(t, []string{backend}, edit)
 	r.mu.Lock()
 	r.ended = make([]Record, 0, 10_000) // the test's own list
 	r.mu.Unlock()
@@ -128,6 +138,7 @@ func connectionsAllocateNothing(t *testing.T, runs int, edit func(*config.Config
 	}
 	stop.Store(true)
 	<-served
+	return r
 }
 
 // rawBackend answers 10 bytes with 10 bytes and closes, until stop.

@@ -5,6 +5,7 @@ import (
 	"syscall"
 	"time"
 
+	"awe4lb/balancer"
 	"awe4lb/config"
 
 	"golang.org/x/sys/unix"
@@ -13,28 +14,48 @@ import (
 // fdRetry is how long a session waits for a descriptor, or for room in a unix socket's queue, before it asks again.
 const fdRetry = 25 * time.Millisecond
 
-// dial picks a backend and starts to connect, again and again until one is on its way or none is left.
+// dial picks a backend and starts to connect, again and again until one is on its way or none is left, or waits for a place.
 func (s *session) dial(now int64) {
 	s.state = connecting
 	for int(s.attempts) < s.pool.Config.ConnectAttempts {
-		b := s.pool.PickFor(s.address.Addr(), s.key, s.tried)
+		var b *balancer.Backend
+		lack := balancer.PoolFull
+		if !s.behind() {
+			b, lack = s.pool.PickOrWait(s.address.Addr(), s.key, s.tried)
+		}
 		if b == nil {
-			break
+			if !canWait(s.pool, lack) || !s.enqueue(now) {
+				s.nowhere(lack)
+			}
+			return
 		}
-		s.target, s.bstats = b, s.sh.backendStats(b)
-		if s.attempts++; s.attempts > 1 {
-			s.sh.poolStats(s.pool).Retries++
-		}
-		s.dialed = now
-		if s.connect(now) {
+		if s.attempt(b, now) {
 			return
 		}
 	}
+	s.end(s.fault)
+}
+
+// nowhere ends the session: there is no backend for it.
+func (s *session) nowhere(lack balancer.Lack) {
 	if s.fault == none {
 		s.fault = NoBackend
+		if lack == balancer.PoolFull {
+			s.fault = PoolLimit
+		}
 		s.sh.poolStats(s.pool).NoBackend++
 	}
 	s.end(s.fault)
+}
+
+// attempt starts to connect to b, which was picked. It reports false when b has failed already and was given up.
+func (s *session) attempt(b *balancer.Backend, now int64) bool {
+	s.target, s.bstats = b, s.sh.backendStats(b)
+	if s.attempts++; s.attempts > 1 {
+		s.sh.poolStats(s.pool).Retries++
+	}
+	s.dialed = now
+	return s.connect(now)
 }
 
 // connect starts to connect to the target. It reports false when the target has failed already and was given up.

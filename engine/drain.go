@@ -112,6 +112,7 @@ func (e *Engine) Drain(ctx context.Context, reason func() Reason) int64 {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			e.cutting.Store(true)
 			cut := int64(0)
 			for _, sh := range e.shards {
 				sh.loop.Call(func() {

@@ -55,10 +55,13 @@ type Engine struct {
 	// Shared: atomics.
 	sessions    atomic.Int64 // open now, and those an accept is under way for
 	limit       atomic.Int64 // of sessions
+	rate, burst atomic.Int64 // of new sessions; a second, at once
+	begun       bucket       // of new sessions
 	flows       atomic.Int64 // open now
 	sockets     atomic.Int64 // of flows, open now
 	socketLimit atomic.Int64
 	draining    atomic.Bool
+	cutting     atomic.Bool                       // and its time is up: those that are left are being ended
 	leaving     atomic.Int64                      // listeners on the shards that go when their queues are empty
 	lingering   atomic.Int64                      // clients who are being told why they were turned away
 	workers     atomic.Pointer[tlsbridge.Workers] // nil until there is TLS
@@ -217,7 +220,23 @@ func (e *Engine) Prepare(next *balancer.Snapshot) (balancer.Plan, error) {
 	for key := range p.wanted {
 		delete(e.retired, key) // Commit follows for sure
 	}
+	for _, pool := range next.Pools {
+		e.openQueue(pool)
+	}
 	return p, nil
+}
+
+// Still runs f while every shard stands still, for some 100 us. It implements balancer.Plane.
+func (e *Engine) Still(f func()) { still(e.shards, f) }
+
+func still(shards []*shard, f func()) {
+	if len(shards) == 0 {
+		f()
+		return
+	}
+	if !shards[0].loop.Call(func() { still(shards[1:], f) }) { // it has ended
+		still(shards[1:], f)
+	}
 }
 
 // overlaps reports whether one of our own sockets listens on a's port at a wildcard or at an address that a covers. Such
@@ -283,6 +302,8 @@ func (p *plan) Commit() []balancer.Change {
 	e.warnFastOpen(p.next.Config)
 	room := e.budget(p.next.Config, len(p.wanted))
 	e.limit.Store(room.sessions)
+	e.burst.Store(int64(burstOf(engine.ConnectionRate, engine.ConnectionBurst)))
+	e.rate.Store(int64(engine.ConnectionRate))
 	e.socketLimit.Store(room.sockets)
 	for _, sh := range e.shards {
 		sh.loop.Call(func() {
@@ -293,9 +314,11 @@ func (p *plan) Commit() []balancer.Change {
 			if sh.flows != nil {
 				sh.flows.follow(p.next)
 			}
+			sh.followQueues(p.next)
 			sh.prune(p.next)
 		})
 	}
+	callQueues(p.next)
 	for key, b := range p.removed {
 		if b.udp {
 			e.retired[key] = b
@@ -335,6 +358,13 @@ func (e *Engine) admit() bool {
 	e.dismiss()
 	e.complain(complaint{what: "session limit reached: new clients wait in the accept queue"})
 	return false
+}
+
+// afford takes one more session from engine.connection_rate, or reports that there have been too many. Safe from any
+// goroutine; one load without such a rate.
+func (e *Engine) afford() bool {
+	rate := e.rate.Load()
+	return rate == 0 || e.begun.allow(e.clock(), int(rate), max(int(e.burst.Load()), 1))
 }
 
 // dismiss gives back what admit counted.

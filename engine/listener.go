@@ -114,11 +114,18 @@ func (l *listener) serve(fd int, now int64) {
 			return
 		}
 	}
+	reason := none
 	if !f.Live.Acquire(f.Config.MaxConnections) {
+		reason = Limit
+	} else if !sh.eng.afford() { // last of all: whom others turn away uses up nothing
+		f.Live.Release()
+		reason = EngineRate
+	}
+	if reason != none {
 		if held != nil {
 			held.release(address.Addr())
 		}
-		sh.refuse(l, fd, address, now, Limit)
+		sh.refuse(l, fd, address, now, reason)
 		return
 	}
 	s := sh.session()

@@ -93,7 +93,7 @@ type SessionInfo struct {
 }
 
 var (
-	sessionStates = [...]string{greeting: "greeting", handshakingClient: "tls_client", connecting: "connecting", asking: "asking",
+	sessionStates = [...]string{greeting: "greeting", handshakingClient: "tls_client", queued: "queued", connecting: "connecting", asking: "asking",
 		handshakingBackend: "tls_backend", open: "open", aborting: "aborting", ended: "ended"}
 	flowStates = [...]string{unreplied: "unreplied", replied: "replied", spent: "spent"}
 )

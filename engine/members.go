@@ -34,7 +34,11 @@ func (e *Engine) CommitMembers(pool string, gone []*balancer.Backend) {
 				sh.flows.prune()
 			}
 			sh.forget(gone)
+			sh.followQueues(e.director.Snapshot())
 		})
+	}
+	if q := e.director.Snapshot().Pool(pool).Queue(); q != nil {
+		q.Call() // there may be room now; after what was posted above
 	}
 }
 

@@ -9,8 +9,8 @@ import (
 )
 
 // prelude is what only those sessions have that begin with more than a connection: the client says something before it is
-// routed, or an end is TLS, or a PROXY header tells who the client is. The many others share one that is empty, which
-// keeps a plain session small. Owned by the shard's goroutine.
+// routed, or an end is TLS, or a PROXY header tells who the client is, or that had to wait for a place. The many others share
+// one that is empty, which keeps a plain session small. Owned by the shard's goroutine.
 type prelude struct {
 	server   *certs.Server    // how TLS of the client's side ends here; nil: it does not
 	gate     *tlsbridge.Gate  // what limits half-open clients; nil: nothing does
@@ -30,7 +30,8 @@ type prelude struct {
 	id    string          // that goes through all proxies; "" for none
 	tls   *proxyproto.TLS // what backends are told of the client's TLS; nil for nothing
 
-	meter *meter // what holds it to the frontend's caps; set with metered
+	meter  *meter  // what holds it to the frontend's caps; set with metered
+	waiter *waiter // from when it first waits for a place until it is open
 
 	next *prelude // on the shard's free list
 }

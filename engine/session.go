@@ -66,6 +66,7 @@ type state uint8
 const (
 	greeting           state = iota // the client is to say where it wants to go
 	handshakingClient               // TLS with the client
+	queued                          // for a place in its pool
 	connecting                      // to the backend
 	asking                          // the backend, a PostgreSQL server, for TLS
 	handshakingBackend              // TLS with the backend
@@ -138,6 +139,10 @@ func (s *session) ready(x *side, ev loop.Events) {
 		s.hear()
 	case handshakingClient:
 		x.handshakeReady()
+	case queued:
+		if s.glance(ev); s.state == queued && s.departed() {
+			s.end(ClientEOF)
+		}
 	case connecting, asking, handshakingBackend:
 		switch {
 		case x == &s.client:
@@ -180,6 +185,7 @@ func (s *session) glance(ev loop.Events) {
 func (s *session) opened() {
 	now := s.sh.loop.Now()
 	s.state = open
+	s.waited(none)
 	if !s.client.failed {
 		s.fault = none // of backends tried before
 		if s.detail != "" {
@@ -325,6 +331,8 @@ func (s *session) Expire() {
 			s.fstats.handshake(nil, 0)
 			s.end(HandshakeTimeout)
 		}
+	case queued:
+		s.end(QueueTimeout)
 	case connecting:
 		s.redial(now)
 	case asking, handshakingBackend:
@@ -429,6 +437,7 @@ func (s *session) end(reason Reason) {
 	if s.metered {
 		s.unmeter()
 	}
+	s.waited(reason)
 	// Who hangs up without close_notify ends a session well where the backend was done, but it has cut its own stream.
 	reset := !reason.natural() || s.client.failed
 	s.client.close(reset)

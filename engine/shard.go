@@ -35,6 +35,9 @@ type shard struct {
 	preludesLen int
 	meters      *meter // recycled
 	metersLen   int
+	lines       map[*balancer.Queue]*waitLine // of those who wait for a place; empty ones may be missing
+	waiters     *waiter                       // recycled
+	waitersLen  int
 	proxied     proxyproto.Header // scratch
 	pipes       pipes
 	splice      bool
@@ -72,6 +75,7 @@ func newShard(e *Engine, number, readBuffer int) (*shard, error) {
 		pools:     map[string]*PoolStats{},
 		origins:   map[originKey]origin{},
 		paces:     map[*balancer.Backend]*pace{},
+		lines:     map[*balancer.Queue]*waitLine{},
 	}
 	sh.lingering.next, sh.lingering.prev = &sh.lingering, &sh.lingering
 	sh.sessions.next, sh.sessions.prev = &sh.sessions, &sh.sessions
@@ -213,7 +217,7 @@ func (sh *shard) backendStats(b *balancer.Backend) *BackendStats {
 func (sh *shard) poolStats(p *balancer.Pool) *PoolStats {
 	st := sh.pools[p.Config.Name]
 	if st == nil {
-		st = new(PoolStats)
+		st = NewPoolStats()
 		sh.pools[p.Config.Name] = st
 	}
 	return st

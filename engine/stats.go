@@ -55,6 +55,11 @@ const (
 	SourceLimit                      // the client's source prefix has max_connections_per_source
 	RateLimit                        // connection_rate or connection_rate_per_source
 	BackendMaintenance               // the backend was put into maintenance, and the pool's on_maintenance is cut or drain
+	EngineRate                       // engine.connection_rate
+	PoolLimit                        // the pool's max_connections was reached, and it has no queue
+	QueueFull                        // there was no place in the pool, nor in its queue
+	QueueTimeout                     // it has waited in the pool's queue for queue.timeout
+	PoolRemoved                      // it waited in the queue of a pool that is no longer configured
 	NumReasons         = iota
 )
 
@@ -64,7 +69,8 @@ var reasonNames = [NumReasons]string{"client_eof", "backend_eof", "client_rst", 
 	"max_requests", "max_responses", "backend_removed", "hello_timeout", "not_tls", "bad_hello", "unknown_name",
 	"handshake_limit", "handshake_timeout", "handshake_failed", "challenge", "connect_tls", "client_truncated",
 	"backend_truncated", "client_tls", "backend_tls", "bad_proxy", "proxy_untrusted", "backend_down",
-	"denied", "source_limit", "rate", "backend_maintenance"}
+	"denied", "source_limit", "rate", "backend_maintenance", "engine_rate", "pool_limit", "queue_full", "queue_timeout",
+	"pool_removed"}
 
 func (r Reason) String() string { return reasonNames[r] }
 
@@ -141,6 +147,7 @@ type Histogram struct {
 
 var (
 	connectBounds  = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
+	waitBounds     = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 	durationBounds = []float64{.001, .005, .01, .05, .1, .5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600}
 )
 
@@ -200,8 +207,18 @@ type BackendStats struct {
 // PoolStats are the counters of one pool.
 type PoolStats struct {
 	Retries   uint64 // attempts beyond a session's first
-	NoBackend uint64 // sessions for which no backend was usable
+	NoBackend uint64 // sessions for which no backend was usable, or no place left in the pool
+
+	// Of the queue.
+	Queued        uint64    // times that a session began to wait
+	QueueFull     uint64    // sessions for which there was no place in it
+	QueueTimeouts uint64    // sessions that waited too long
+	QueueLeft     uint64    // sessions whose client went away meanwhile
+	Wait          Histogram // how long they waited, whatever came of it
 }
+
+// NewPoolStats returns counters that are all 0.
+func NewPoolStats() *PoolStats { return &PoolStats{Wait: Histogram{Bounds: waitBounds}} }
 
 // ShardStats are the counters of one shard.
 type ShardStats struct {
@@ -328,10 +345,15 @@ func (s *Stats) add(sh *shard) {
 	for name, p := range sh.pools {
 		sum := s.Pools[name]
 		if sum == nil {
-			sum = new(PoolStats)
+			sum = NewPoolStats()
 			s.Pools[name] = sum
 		}
 		sum.Retries += p.Retries
 		sum.NoBackend += p.NoBackend
+		sum.Queued += p.Queued
+		sum.QueueFull += p.QueueFull
+		sum.QueueTimeouts += p.QueueTimeouts
+		sum.QueueLeft += p.QueueLeft
+		sum.Wait.add(&p.Wait)
 	}
 }

@@ -87,6 +87,13 @@ func sysUnsent(fd int) int { return sysQueue(fd, unix.SIOCOUTQ) }
 // sysUnread returns the bytes in a TCP socket's receive queue.
 func sysUnread(fd int) int { return sysQueue(fd, unix.SIOCINQ) }
 
+// sysAtEnd reports whether the next read of a socket says that its peer has nothing more to say.
+func sysAtEnd(fd int) bool {
+	var b [1]byte
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b)), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+	return n == 0 && errno == 0
+}
+
 func sysQueue(fd int, which uintptr) int {
 	var v int32
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), which, uintptr(unsafe.Pointer(&v))); errno != 0 {

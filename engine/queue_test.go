@@ -1,0 +1,606 @@
+package engine
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"awe4lb/balancer"
+	"awe4lb/config"
+	"awe4lb/internal/lbtest"
+)
+
+// room serves clients that say two digits, answers them, and keeps each until it is told to let one go, or the client is
+// done.
+type room struct {
+	address string
+	let     chan struct{}
+
+	mu   sync.Mutex
+	came []string // in the order in which they were heard
+	now  int
+	peak int
+}
+
+func newRoom(t testing.TB) *room {
+	r := &room{let: make(chan struct{})}
+	r.address = lbtest.Serve(t, r.serve)
+	t.Cleanup(func() { close(r.let) })
+	return r
+}
+
+func (r *room) serve(c *net.TCPConn) { r.talk(c, c) }
+
+func (r *room) talk(_ *net.TCPConn, c duplex) {
+	r.mu.Lock()
+	r.now++
+	r.peak = max(r.peak, r.now)
+	r.mu.Unlock()
+	b := make([]byte, 2)
+	if _, err := io.ReadFull(c, b); err == nil {
+		r.mu.Lock()
+		r.came = append(r.came, string(b))
+		r.mu.Unlock()
+		_, _ = c.Write(b)
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			_, _ = io.Copy(io.Discard, c)
+		}()
+		select {
+		case <-r.let:
+		case <-gone:
+		}
+	}
+	r.mu.Lock()
+	r.now--
+	r.mu.Unlock()
+}
+
+func (r *room) heard() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.came)
+}
+
+func (r *rig) queue() *balancer.Queue { return r.d.Snapshot().Pool("p").Queue() }
+
+func (r *rig) wantWaiting(n int) {
+	r.t.Helper()
+	lbtest.Eventually(r.t, fmt.Sprintf("%d wait", n), func() bool { return r.queue().Waiting() == n })
+}
+
+// guest connects and says n.
+func (r *rig) guest(n int) *net.TCPConn {
+	r.t.Helper()
+	c := r.dial()
+	say(r.t, c, fmt.Sprintf("%02d", n))
+	return c
+}
+
+func limitBackends(n, size int) func(*config.Config) {
+	return func(c *config.Config) {
+		for _, b := range c.Pools[0].Backends {
+			b.MaxConnections = n
+		}
+		c.Pools[0].Queue = &config.Queue{Size: size, Timeout: time.Minute}
+	}
+}
+
+func limitPool(n, size int) func(*config.Config) {
+	return func(c *config.Config) {
+		c.Pools[0].MaxConnections = n
+		c.Pools[0].Queue = &config.Queue{Size: size, Timeout: time.Minute}
+	}
+}
+
+// TestQueueServesInOrder: the longest waiting first, whatever shards the clients are on, and what they said at once reaches
+// the backend.
+func TestQueueServesInOrder(t *testing.T) {
+	for name, limit := range map[string]func(n, size int) func(*config.Config){"pool": limitPool, "backend": limitBackends} {
+		t.Run(name, func(t *testing.T) {
+			const n = 30
+			b := newRoom(t)
+			r := newRigOf(t, 4, []string{b.address}, limit(1, n))
+			clients := []*net.TCPConn{r.guest(0)}
+			hear(t, clients[0], "00")
+			var want []string
+			for i := range n {
+				want = append(want, fmt.Sprintf("%02d", i))
+				if i > 0 {
+					clients = append(clients, r.guest(i))
+					r.wantWaiting(i)
+				}
+			}
+			for i, c := range clients {
+				if i > 0 {
+					hear(t, c, want[i])
+				}
+				b.let <- struct{}{}
+				hearEnd(t, c, "")
+				c.Close()
+			}
+			r.wantEnds(repeat(BackendEOF, n)...)
+			if got := b.heard(); !slices.Equal(got, want) {
+				t.Errorf("served in the order %v", got)
+			}
+			st := r.e.Stats().Pools["p"]
+			waits := uint64(0)
+			for _, k := range st.Wait.Counts {
+				waits += k
+			}
+			if st.Queued != n-1 || waits != n-1 || st.QueueFull+st.QueueTimeouts+st.QueueLeft+st.NoBackend != 0 {
+				t.Errorf("got %+v; want %d to have waited", st, n-1)
+			}
+			if b.peak != 1 || r.queue().Waiting() != 0 {
+				t.Errorf("%d at once; %d wait", b.peak, r.queue().Waiting())
+			}
+		})
+	}
+}
+
+func TestQueueTimesOut(t *testing.T) {
+	b := newRoom(t)
+	r := newRig(t, []string{b.address}, func(c *config.Config) {
+		limitPool(1, 5)(c)
+		c.Pools[0].Queue.Timeout = 50 * time.Millisecond
+	})
+	first := r.guest(0)
+	hear(t, first, "00")
+	for i := range 3 {
+		wantReset(t, r.guest(i+1))
+	}
+	for _, rec := range r.wantEnds(repeat(QueueTimeout, 3)...) {
+		if rec.Duration < int64(50*time.Millisecond) || rec.Pool != "p" || rec.Backend != "" || rec.Attempts != 0 {
+			t.Errorf("got %+v", rec)
+		}
+	}
+	if st := r.e.Stats().Pools["p"]; st.QueueTimeouts != 3 || st.Queued != 3 || st.NoBackend != 0 {
+		t.Errorf("got %+v", st)
+	}
+	b.let <- struct{}{}
+	hearEnd(t, first, "") // it was none of its business
+}
+
+func TestQueueIsFull(t *testing.T) {
+	b := newRoom(t)
+	r := newRigOf(t, 4, []string{b.address}, limitBackends(1, 3))
+	hear(t, r.guest(0), "00")
+	for i := range 3 {
+		r.guest(i + 1)
+		r.wantWaiting(i + 1)
+	}
+	for range 5 {
+		r.wantRefused("xx")
+	}
+	r.wantEnds(repeat(QueueFull, 5)...)
+	if st := r.e.Stats().Pools["p"]; st.QueueFull != 5 || st.Queued != 3 {
+		t.Errorf("got %+v", st)
+	}
+}
+
+// TestPoolLimitWithoutQueue: who finds no place is turned away at once.
+func TestPoolLimitWithoutQueue(t *testing.T) {
+	b := newRoom(t)
+	r := newRig(t, []string{b.address}, func(c *config.Config) { c.Pools[0].MaxConnections = 2 })
+	first := r.guest(0)
+	hear(t, first, "00")
+	hear(t, r.guest(1), "01")
+	r.wantRefused("xx")
+	first.Close()
+	r.wantEnds(PoolLimit, ClientEOF)
+	hear(t, r.guest(2), "02")
+	if st := r.e.Stats().Pools["p"]; st.NoBackend != 1 {
+		t.Errorf("got %+v", st)
+	}
+}
+
+// TestQueueIsLeft: a client that goes away leaves at once, and those behind it move up.
+func TestQueueIsLeft(t *testing.T) {
+	b := newRoom(t)
+	r := newRigOf(t, 4, []string{b.address}, limitPool(1, 10))
+	first := r.guest(0)
+	hear(t, first, "00")
+	wait := func(c *net.TCPConn, n int) *net.TCPConn { r.wantWaiting(n); return c }
+	silent := wait(r.dial(), 1)
+	reset := wait(r.dial(), 2)
+	third := wait(r.guest(3), 3)
+	half := wait(r.guest(4), 4)
+	reset.SetLinger(0)
+	reset.Close()
+	r.wantWaiting(3)
+	silent.Close() // it has said nothing, and cannot any more
+	r.wantWaiting(2)
+	r.wantEnds(ClientRST, ClientEOF)
+	if err := half.CloseWrite(); err != nil { // it has said something, and may want the answer
+		t.Fatal(err)
+	}
+	first.Close()
+	hear(t, third, "03")
+	if got := r.queue().Waiting(); got != 1 {
+		t.Fatalf("%d wait; want the one that was half closed", got)
+	}
+	third.Close()
+	hear(t, half, "04")
+	if st := r.e.Stats().Pools["p"]; st.QueueLeft != 2 || st.Queued != 4 {
+		t.Errorf("got %+v", st)
+	}
+}
+
+// TestQueueWhenDown: with when_down clients wait for a backend to come up; without it they are turned away at once, those
+// too that wait already when the last one goes down.
+func TestQueueWhenDown(t *testing.T) {
+	b := newRoom(t)
+	r := newRigOf(t, 4, []string{b.address}, func(c *config.Config) {
+		limitPool(5, 10)(c)
+		c.Pools[0].Queue.WhenDown = true
+	})
+	backend := r.d.Snapshot().Pools[0].Members[0].Backend
+	backend.SetState(balancer.Down)
+	var clients []*net.TCPConn
+	for i := range 3 {
+		clients = append(clients, r.guest(i))
+		r.wantWaiting(i + 1)
+	}
+	backend.SetState(balancer.Up)
+	for i, c := range clients {
+		hear(t, c, fmt.Sprintf("%02d", i))
+	}
+	r.apply(changed(r, limitPool(3, 10))) // without when_down
+	waiting := r.guest(4)
+	r.wantWaiting(1)
+	backend.SetState(balancer.Down)
+	wantReset(t, waiting)
+	r.wantRefused("xx")
+	r.wantEnds(NoBackend, NoBackend)
+}
+
+// changed returns the running configuration, as it was made, with the pool as edit leaves it.
+func changed(r *rig, edit func(*config.Config)) *config.Config {
+	old := r.d.Snapshot().Config
+	pool := *old.Pools[0]
+	pool.Queue, pool.MaxConnections = nil, 0
+	pool.Backends = nil
+	for _, b := range old.Pools[0].Backends {
+		copied := *b
+		copied.MaxConnections = 0
+		pool.Backends = append(pool.Backends, &copied)
+	}
+	c := *old
+	c.Pools = []*config.Pool{&pool}
+	edit(&c)
+	return &c
+}
+
+// TestQueueHearsOfABackend: one that comes up takes those who wait for a place on the others.
+func TestQueueHearsOfABackend(t *testing.T) {
+	a, b := newRoom(t), newRoom(t)
+	r := newRig(t, []string{a.address, b.address}, limitBackends(1, 10))
+	second := r.d.Snapshot().Pools[0].Members[1].Backend
+	second.SetState(balancer.Down)
+	hear(t, r.guest(0), "00")
+	waiting := r.guest(1)
+	r.wantWaiting(1)
+	second.SetState(balancer.Up)
+	hear(t, waiting, "01")
+	if got := b.heard(); len(got) != 1 {
+		t.Errorf("the second backend heard %v", got)
+	}
+}
+
+// TestQueueOverReload: a higher limit, and a new backend, serve those who wait; a pool that goes ends them.
+func TestQueueOverReload(t *testing.T) {
+	a, b := newRoom(t), newRoom(t)
+	r := newRigOf(t, 4, []string{a.address}, limitBackends(1, 10))
+	first := r.guest(0)
+	hear(t, first, "00")
+	var clients []*net.TCPConn
+	for i := range 6 {
+		clients = append(clients, r.guest(i+1))
+		r.wantWaiting(i + 1)
+	}
+	r.apply(changed(r, limitBackends(3, 10)))
+	hear(t, clients[0], "01")
+	hear(t, clients[1], "02")
+	r.wantWaiting(4)
+	r.apply(changed(r, func(c *config.Config) {
+		c.Pools[0].Backends = append(c.Pools[0].Backends, backendConfigs([]string{b.address})...)
+		limitBackends(3, 10)(c)
+		c.Pools[0].Backends[1].MaxConnections = 1
+	}))
+	hear(t, clients[2], "03")
+	r.wantWaiting(3)
+	c := changed(r, limitPool(1, 10)) // four are on it, and count
+	r.apply(c)
+	first.Close()
+	clients[0].Close()
+	r.wantEnds(ClientEOF, ClientEOF)
+	if got := r.queue().Waiting(); got != 3 {
+		t.Fatalf("%d wait; want 3", got)
+	}
+	gone := *c
+	front := *c.Frontends[0]
+	front.Pool = "q"
+	gone.Frontends = []*config.Frontend{&front}
+	other := *c.Pools[0]
+	other.Name = "q"
+	gone.Pools = []*config.Pool{&other}
+	r.apply(&gone)
+	for _, c := range clients[3:] {
+		wantReset(t, c)
+	}
+	r.wantEnds(ClientEOF, ClientEOF, PoolRemoved, PoolRemoved, PoolRemoved)
+}
+
+func TestQueueIsDrained(t *testing.T) {
+	b := newRoom(t)
+	r := newRigOf(t, 4, []string{b.address}, limitPool(1, 10))
+	first := r.guest(0)
+	hear(t, first, "00")
+	second, third := r.guest(1), (*net.TCPConn)(nil)
+	r.wantWaiting(1)
+	third = r.guest(2)
+	r.wantWaiting(2)
+	ctx, cancel := context.WithCancel(context.Background())
+	cut := make(chan int64)
+	go func() { cut <- r.e.Drain(ctx, func() Reason { return Drained }) }()
+	lbtest.Eventually(t, "it drains", r.e.Draining)
+	b.let <- struct{}{}
+	hearEnd(t, first, "")
+	first.Close()
+	hear(t, second, "01") // who waits is still served
+	cancel()
+	if n := <-cut; n != 2 {
+		t.Errorf("%d cut; want 2", n)
+	}
+	wantReset(t, third)
+	r.wantEnds(BackendEOF, Drained, Drained)
+}
+
+// TestQueueAfterRefusal: who was refused by one backend waits for a place on the other. As soon as somebody is behind it, it
+// takes what there is.
+func TestQueueAfterRefusal(t *testing.T) {
+	b := newRoom(t)
+	r := newRig(t, []string{b.address, lbtest.Refused(t)}, func(c *config.Config) {
+		limitBackends(1, 10)(c)
+		c.Pools[0].ConnectAttempts = 16
+	})
+	first := r.guest(0)
+	hear(t, first, "00")
+	waiting := r.guest(1)
+	r.wantWaiting(1)
+	first.Close()
+	hear(t, waiting, "01")
+	st := r.e.Stats().Pools["p"]
+	if st.Retries == 0 || st.Queued != 1 {
+		t.Errorf("got %+v", st)
+	}
+	r.guest(2)
+	r.wantWaiting(1)
+	last := r.guest(3) // so that the one before it tries the one that refuses, until it has no attempt left
+	r.wantEnds(ClientEOF, ConnectRefused)
+	r.wantWaiting(1) // and this one, alone now, waits for the other
+	waiting.Close()
+	hear(t, last, "03")
+}
+
+// TestQueueWithTLS: a client whose TLS ends here waits after its handshake.
+func TestQueueWithTLS(t *testing.T) {
+	b := newRoom(t)
+	r := newTLSRig(t, form{terminate: true, clientTLS: true}, b.talk, limitPool(1, 10))
+	connect := func() *tls.Conn {
+		c := tls.Client(r.dial(), r.client)
+		if err := c.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	first := connect()
+	say(t, first, "00")
+	hear(t, first, "00")
+	second := connect()
+	say(t, second, "01")
+	r.wantWaiting(1)
+	first.Close()
+	hear(t, second, "01")
+}
+
+// TestLimitsAreExact: under load through many shards no limit is ever passed, each is reached, and with a queue everybody is
+// served.
+func TestLimitsAreExact(t *testing.T) {
+	const limit, clients, visits = 7, 40, 25
+	for _, c := range []struct {
+		name   string
+		edit   func(*config.Config)
+		served bool // all of them
+		peak   int
+	}{
+		{"backend", limitBackends(limit, clients), true, limit},
+		{"backends", func(c *config.Config) {
+			limitBackends(limit-4, clients)(c)
+			c.Pools[0].Policy = "leastconn"
+			c.Pools[0].Backends = append(c.Pools[0].Backends, slices.Clone(c.Pools[0].Backends)...)
+		}, true, 2 * (limit - 4)},
+		{"pool", limitPool(limit, clients), true, limit},
+		{"process", func(c *config.Config) { c.Engine.MaxConnections = limit }, true, limit},
+		{"frontend", func(c *config.Config) { c.Frontends[0].MaxConnections = limit }, false, limit},
+		{"pool without queue", limitPool(limit, 0), false, limit},
+		{"backend without queue", limitBackends(limit, 0), false, limit},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var now, peak, good, bad atomic.Int64
+			serve := func(c *net.TCPConn) {
+				n := now.Add(1)
+				for p := peak.Load(); n > p && !peak.CompareAndSwap(p, n); p = peak.Load() {
+				}
+				b := make([]byte, 2)
+				for {
+					if _, err := io.ReadFull(c, b); err != nil {
+						break
+					}
+					_, _ = c.Write(b)
+				}
+				now.Add(-1) // before the balancer hears of the end
+			}
+			backends := []string{lbtest.Serve(t, serve)}
+			edit := c.edit
+			if c.name == "backends" {
+				second := lbtest.Serve(t, serve)
+				edit = func(cfg *config.Config) {
+					c.edit(cfg)
+					b := *cfg.Pools[0].Backends[1]
+					b.Address = backendConfigs([]string{second})[0].Address
+					cfg.Pools[0].Backends[1] = &b
+				}
+			}
+			r := newRigOf(t, 4, backends, edit)
+			var all sync.WaitGroup
+			for range clients {
+				all.Go(func() {
+					for range visits {
+						conn, err := net.Dial("tcp", r.address())
+						if err != nil {
+							bad.Add(1)
+							continue
+						}
+						_ = conn.SetDeadline(time.Now().Add(time.Minute))
+						b := make([]byte, 2)
+						if _, err = conn.Write(b); err == nil {
+							_, err = io.ReadFull(conn, b)
+						}
+						if err == nil {
+							good.Add(1)
+							_ = conn.(*net.TCPConn).CloseWrite()
+							_, _ = io.Copy(io.Discard, conn)
+						} else {
+							bad.Add(1)
+						}
+						conn.Close()
+					}
+				})
+			}
+			all.Wait()
+			if got := peak.Load(); got != int64(c.peak) {
+				t.Errorf("%d at once; want %d", got, c.peak)
+			}
+			if c.served && bad.Load() > 0 || good.Load() < visits {
+				t.Errorf("%d served, %d not", good.Load(), bad.Load())
+			}
+			lbtest.Eventually(t, "all is over", func() bool {
+				n, _ := r.e.Sessions()
+				return n == 0 && r.d.Snapshot().Pools[0].Active() == 0
+			})
+			st := r.e.Stats()
+			ends := st.Frontends["f"].Ended
+			sum := uint64(0)
+			for _, n := range ends {
+				sum += n
+			}
+			refused := ends[Limit] + ends[PoolLimit] + ends[NoBackend]
+			if sum != clients*visits || refused != uint64(bad.Load()) || ends[QueueFull]+ends[QueueTimeout] > 0 {
+				t.Errorf("ends: %v", ends)
+			}
+			if q := r.queue(); q != nil && (q.Waiting() != 0 || st.Pools["p"].Queued == 0) {
+				t.Errorf("%d wait; %+v", q.Waiting(), st.Pools["p"])
+			}
+		})
+	}
+}
+
+// TestEngineRate: new sessions of all frontends together, and whom others turn away uses up nothing.
+func TestEngineRate(t *testing.T) {
+	r := newRigOf(t, 4, []string{lbtest.Named(t, "a")}, func(c *config.Config) {
+		c.Engine.ConnectionRate, c.Engine.ConnectionBurst = 1, 5
+		other := *c.Frontends[0]
+		other.Name, other.MaxConnections = "g", 1
+		c.Frontends = append(c.Frontends, &other)
+	})
+	for range 5 {
+		c := r.dial()
+		hear(t, c, "a")
+	}
+	for range 3 {
+		r.wantRefused("x")
+	}
+	ends := r.wantEnds(repeat(EngineRate, 3)...)
+	if ends[0].Frontend != "f" {
+		t.Errorf("got %+v", ends[0])
+	}
+	c := *r.d.Snapshot().Config
+	c.Engine.ConnectionRate = 0
+	r.apply(&c)
+	hear(t, r.dial(), "a")
+}
+
+// TestLimitThatAReloadBrings counts who is there already, on all shards and on a backend that is no longer configured, while
+// others come and go.
+func TestLimitThatAReloadBrings(t *testing.T) {
+	leaving, staying := newRoom(t), newRoom(t)
+	r := newRigOf(t, 4, []string{leaving.address}, func(*config.Config) {})
+	var held []*net.TCPConn
+	guest := func() {
+		c := r.guest(len(held))
+		hear(t, c, fmt.Sprintf("%02d", len(held)))
+		held = append(held, c)
+	}
+	for range 5 {
+		guest()
+	}
+	r.apply(changed(r, func(c *config.Config) { c.Pools[0].Backends = backendConfigs([]string{staying.address}) }))
+	for range 5 {
+		guest()
+	}
+	var stop atomic.Bool
+	var others sync.WaitGroup
+	for range 4 {
+		others.Go(func() {
+			for !stop.Load() {
+				if c, err := net.Dial("tcp", r.address()); err == nil {
+					_, _ = c.Write([]byte("xx"))
+					_, _ = io.ReadFull(c, make([]byte, 2))
+					_ = c.Close()
+				}
+			}
+		})
+	}
+	limit := func(n int) {
+		r.apply(changed(r, func(c *config.Config) { c.Pools[0].MaxConnections = n }))
+	}
+	limit(1000)
+	limit(0) // it goes on counting
+	stop.Store(true)
+	others.Wait()
+	pool := func() *balancer.Pool { return r.d.Snapshot().Pool("p") }
+	limit(11)
+	lbtest.Eventually(t, "10 are counted", func() bool { return pool().Active() == 10 })
+	guest()
+	r.wantRefused("xx")
+	held[0].Close() // of the backend that is gone
+	lbtest.Eventually(t, "10 are counted again", func() bool { return pool().Active() == 10 })
+	guest()
+	r.wantRefused("xx")
+}
+
+// TestQueueHearsOfDiscovery: a backend that is found serves those who wait.
+func TestQueueHearsOfDiscovery(t *testing.T) {
+	a, b := newRoom(t), newRoom(t)
+	r := newRig(t, []string{a.address}, func(c *config.Config) {
+		limitBackends(1, 10)(c)
+		discovered(c)
+	})
+	hear(t, r.guest(0), "00")
+	waiting := r.guest(1)
+	r.wantWaiting(1)
+	r.d.SetBackends("p", backendConfigs([]string{b.address}))
+	hear(t, waiting, "01")
+	if got := b.heard(); len(got) != 1 {
+		t.Errorf("the backend that was found heard %v", got)
+	}
+}
