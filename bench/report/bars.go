@@ -118,7 +118,7 @@ func (r *Results) bars() []Bar {
 	if tls {
 		out = append(out, r.tlsBars()...)
 	}
-	return out
+	return append(out, r.guardedBars()...)
 }
 
 func tcpBars() []Bar {

@@ -11,7 +11,7 @@ import (
 )
 
 // SystemNames lists the systems that need no binary to be named.
-var SystemNames = []string{"awe4lb", "awe4lb-nice", "haproxy", "haproxy-splice", "nginx", "naive", "direct"}
+var SystemNames = []string{"awe4lb", "awe4lb-nice", "awe4lb-guarded", "awe4lb-flapping", "haproxy", "haproxy-splice", "nginx", "naive", "direct"}
 
 // findSystems decides who takes part: it builds awe4lb, finds the rivals, and offers to install what is missing. awe4lb
 // that does not build is skipped, aloud; a missing rival is an error, since a race without rivals tells nothing. wanted
@@ -24,7 +24,7 @@ func (e *env) findSystems(ctx context.Context, wanted ...family) error {
 	}
 	want := func(name string) bool {
 		can := map[string][]family{"haproxy": {overTCP, overTLS}, "haproxy-splice": {overTCP}, "naive": {overTCP}, "gost": {overTCP},
-			"gobetween": {overTCP, overUDP}, "direct": {overUDP}, "awe4lb-nice": {overTLS}}[name]
+			"gobetween": {overTCP, overUDP}, "direct": {overUDP}, "awe4lb-nice": {overTLS}, "awe4lb-guarded": {overTCP, overUDP}, "awe4lb-flapping": {overTCP}}[name]
 		if can != nil && len(of(can...)) == 0 {
 			return false
 		}
@@ -41,7 +41,12 @@ func (e *env) findSystems(ctx context.Context, wanted ...family) error {
 		return err
 	}
 	if want("awe4lb") {
-		e.addAwe4lb(ctx, of(overTCP, overUDP, overTLS), want("awe4lb-nice"))
+		e.addAwe4lb(ctx, of(overTCP, overUDP, overTLS), func(name string, can ...family) []family {
+			if !want(name) {
+				return nil
+			}
+			return of(can...)
+		})
 	}
 	for _, a := range o.Also {
 		if want(a[0]) {
@@ -96,9 +101,9 @@ func (e *env) add(s System) {
 	e.res.Systems = append(e.res.Systems, report.System{Name: s.Name, Version: s.Version, Note: s.Note})
 }
 
-// addAwe4lb builds the checkout, or takes the binary that was named. nice adds it a second time, with threads that give
-// way to other traffic.
-func (e *env) addAwe4lb(ctx context.Context, families []family, nice bool) {
+// addAwe4lb builds the checkout, or takes the binary that was named, and adds it with other settings besides. variant returns
+// what one of these is measured for, of what it can be; nothing: it is not wanted.
+func (e *env) addAwe4lb(ctx context.Context, families []family, variant func(name string, can ...family) []family) {
 	s := System{Name: "awe4lb", Kind: "awe4lb", Binary: e.o.Awe4lb, For: families, FDsPerConn: 2, Note: fmt.Sprintf("%d shards", e.o.Workers)}
 	var err error
 	if s.Binary == "" {
@@ -112,10 +117,20 @@ func (e *env) addAwe4lb(ctx context.Context, families []family, nice bool) {
 	}
 	s.Version = versionOf(s.Binary, "version")
 	e.add(s)
-	if nice {
-		s.Name, s.For, s.FloodOnly, s.TLSNice = "awe4lb-nice", []family{overTLS}, true, 19
-		s.Note += ", engine.tls_nice = 19 (0 is the default); in the flood of handshakes only"
-		e.add(s)
+	for _, v := range []struct {
+		System
+		can []family
+	}{
+		{System{Name: "awe4lb-nice", FloodOnly: true, TLSNice: 19, Note: "engine.tls_nice = 19 (0 is the default); in the flood of handshakes only"}, []family{overTLS}},
+		{System{Name: "awe4lb-guarded", Guarded: true,
+			Note: fmt.Sprintf("an access list of %d prefixes, limits of sources and rates, outliers, a pool of %d checked each second", guardPrefixes, guardPool)}, []family{overTCP, overUDP}},
+		{System{Name: "awe4lb-flapping", Guarded: true, Flaps: true,
+			Note: fmt.Sprintf("the same, while weights and states of its backends change %d times a second", flapsASecond)}, []family{overTCP}},
+	} {
+		if v.For = variant(v.Name, v.can...); len(v.For) > 0 {
+			v.Kind, v.Binary, v.Version, v.FDsPerConn, v.Note = s.Kind, s.Binary, s.Version, s.FDsPerConn, s.Note+", "+v.Note
+			e.add(v.System)
+		}
 	}
 }
 

@@ -71,7 +71,7 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 	if p.once[keyTLSVerify] {
 		g := group{title: "every byte compared, TLS"}
 		for _, s := range e.taking(overTLS) {
-			if !s.FloodOnly {
+			if !s.isVariant() {
 				g.add(s.Name, 2*time.Second, func() (string, error) { return "", e.verify(ctx, s, overTLS) })
 			}
 		}
@@ -85,7 +85,7 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 				if s.Kind == kindDirect && round > 0 {
 					continue // it only shows that the ends are no bottleneck
 				}
-				if (!s.BulkOnly || sc.bulk) && (!s.FloodOnly || sc.flood) {
+				if s.takes(sc) {
 					takePart = append(takePart, s)
 				}
 			}
@@ -103,7 +103,7 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 	if p.once[keySyscalls] {
 		g := group{title: "system calls"}
 		for _, s := range e.taking(overTCP) {
-			if !s.BulkOnly {
+			if !s.isVariant() {
 				g.add(s.Name, 4*time.Second, func() (string, error) { return "", e.countSyscalls(ctx, s) })
 			}
 		}
@@ -116,7 +116,7 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 			g := group{title: "memory of idle connections"}
 			systems := e.taking(overTCP)
 			for _, at := range order(len(systems), i) {
-				if s := systems[at]; !s.BulkOnly {
+				if s := systems[at]; !s.isVariant() {
 					g.add(s.Name, map[bool]time.Duration{false: 4 * time.Second, true: 2500 * time.Millisecond}[o.Quick], func() (string, error) { return "", e.idleMemory(ctx, s) })
 				}
 			}
@@ -131,7 +131,7 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 			g := group{title: m.title}
 			systems := e.taking(overTLS)
 			for _, at := range order(len(systems), i) {
-				if s := systems[at]; !s.FloodOnly {
+				if s := systems[at]; !s.isVariant() {
 					g.add(s.Name, map[bool]time.Duration{false: 5 * time.Second, true: 3 * time.Second}[o.Quick], func() (string, error) { return "", e.secureMemory(ctx, s, m.kind) })
 				}
 			}
@@ -141,7 +141,9 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 	if p.once[keyStall] {
 		g := group{title: "readers that stall"}
 		for _, s := range e.taking(overTCP) {
-			g.add(s.Name, 4*time.Second, func() (string, error) { return "", e.stall(ctx, s) })
+			if !s.Guarded {
+				g.add(s.Name, 4*time.Second, func() (string, error) { return "", e.stall(ctx, s) })
+			}
 		}
 		out = append(out, g)
 	}
@@ -150,7 +152,7 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 			g := group{title: "the life of UDP flows"}
 			systems := e.taking(overUDP)
 			for _, at := range order(len(systems), i) {
-				if s := systems[at]; s.Kind != kindDirect {
+				if s := systems[at]; s.Kind != kindDirect && !s.Guarded {
 					g.add(s.Name, o.flowTimeout()+4*time.Second, func() (string, error) { return "", e.flowCost(ctx, s) })
 				}
 			}

@@ -137,7 +137,7 @@ func Run(ctx context.Context, o Options) (*report.Results, error) {
 	if err := e.findSystems(ctx, picked.families...); err != nil {
 		return nil, err
 	}
-	if err := e.startBackends(1); err != nil {
+	if err := e.startBackends(guardPool); err != nil {
 		return nil, err
 	}
 	if slices.Contains(picked.families, overTLS) {
@@ -244,15 +244,30 @@ func (e *env) newPlace(s System) (Place, error) {
 	http, err1 := e.freeAddress()
 	bulk, err2 := e.freeAddress()
 	dir, err3 := os.MkdirTemp(e.dir, s.Name+"-")
-	return Place{Dir: dir, HTTP: http, Bulk: bulk, HTTPBackend: e.backends.HTTP, BulkBackend: e.backends.Bulk,
+	admin := ""
+	if s.Flaps {
+		var err error
+		if admin, err = e.freeAddress(); err != nil {
+			return Place{}, err
+		}
+	}
+	return Place{Dir: dir, HTTP: http, Bulk: bulk, HTTPBackend: e.httpBackends(s), BulkBackend: e.backends.Bulk, Guarded: s.Guarded, Admin: admin,
 		Workers: e.o.Workers, MaxConns: (int(e.openFiles) - 200) / 2, Modules: e.modules}, errors.Join(err1, err2, err3)
+}
+
+// httpBackends returns those of a system: one, or with guards all there are.
+func (e *env) httpBackends(s System) []string {
+	if s.Guarded || len(e.backends.HTTP) != guardPool { // a soak has its own number, all of which are used
+		return e.backends.HTTP
+	}
+	return e.backends.HTTP[:1]
 }
 
 // newUDPPlace is newPlace for UDP. Flows live for an hour: none is to end while something else is measured.
 func (e *env) newUDPPlace(s System) (Place, error) {
 	udp, err1 := e.freeAddress()
 	dir, err2 := os.MkdirTemp(e.dir, s.Name+"-")
-	return Place{Dir: dir, UDP: udp, UDPBackend: e.backends.UDP, FlowTimeout: time.Hour, MaxFlows: maxFlows,
+	return Place{Dir: dir, UDP: udp, UDPBackend: e.backends.UDP, HTTPBackend: e.httpBackends(s), Guarded: s.Guarded, FlowTimeout: time.Hour, MaxFlows: maxFlows,
 		Workers: e.o.Workers, MaxConns: (int(e.openFiles) - 200) / 2, Modules: e.modules}, errors.Join(err1, err2)
 }
 

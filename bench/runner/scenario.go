@@ -17,7 +17,10 @@ type scenario struct {
 	rsa    bool // TLS: uses the frontend with the RSA certificate
 	flood  bool // TLS: RSA handshakes arrive meanwhile; FloodOnly systems take part
 	quick  bool // part of --quick
-	args   func(o *Options) []string
+
+	guarded bool // Guarded systems take part
+	flaps   bool // those with Flaps, too
+	args    func(o *Options) []string
 }
 
 // scenarios lists the loads that are repeated over rounds.
@@ -30,7 +33,7 @@ func scenarios() []scenario {
 		return scenario{
 			Scenario: report.Scenario{Key: fmt.Sprintf("keep%d", conns), Title: fmt.Sprintf("keep-alive, %d connection%s", conns, plural),
 				Note: "requests, closed loop", Unit: report.PerRequest},
-			family: overTCP, quick: quick,
+			family: overTCP, quick: quick, guarded: conns == 64,
 			args: func(*Options) []string { return []string{"requests", "--conns", strconv.Itoa(conns)} },
 		}
 	}
@@ -48,7 +51,7 @@ func scenarios() []scenario {
 		{
 			Scenario: report.Scenario{Key: report.Open64, Title: "fixed rate, 64 connections", Note: "requests, open loop",
 				Unit: report.PerRequest, Open: true},
-			family: overTCP, quick: true,
+			family: overTCP, quick: true, guarded: true, flaps: true,
 			args: func(o *Options) []string {
 				return []string{"requests", "--conns", "64", "--rate", strconv.FormatFloat(o.Rate, 'f', -1, 64)}
 			},
@@ -56,7 +59,7 @@ func scenarios() []scenario {
 		{
 			Scenario: report.Scenario{Key: report.Short64, Title: "short connections", Note: "64 at a time: connect, request, close",
 				Unit: report.PerConnection},
-			family: overTCP, quick: true,
+			family: overTCP, quick: true, guarded: true, flaps: true,
 			args: func(*Options) []string { return []string{"connections", "--conns", "64"} },
 		},
 		bulk(report.Up1, "1 stream up", 1, false, "--up"),

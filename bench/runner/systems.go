@@ -25,6 +25,7 @@ type Place struct {
 	FlowTimeout time.Duration // UDP: how long a flow may be idle
 	MaxFlows    int           // UDP: one descriptor per flow
 	Admin       string        // awe4lb's admin address; "" = off
+	Guarded     bool          // awe4lb: with all that protects
 	Workers     int           // threads, processes or shards
 	MaxConns    int           // what the open-files limit allows: two descriptors per proxied connection
 	Modules     string        // nginx: the directory of dynamic modules; "" = stream is built in
@@ -43,6 +44,9 @@ type System struct {
 	// FloodOnly systems take part in the flood of handshakes only, likewise.
 	FloodOnly bool
 	TLSNice   int // awe4lb: engine.tls_nice
+	// Guarded systems take part where what protects may show, and those that also have Flaps, whose backends change all the
+	// time, where that may.
+	Guarded, Flaps bool
 	// FDsPerConn is what one idle proxied connection holds open: 2 sockets, more where pipes are kept.
 	FDsPerConn int
 }
@@ -52,6 +56,11 @@ type System struct {
 // TCP_NODELAY, half-close on. Buffer sizes are each program's own defaults.
 var kinds = map[string]func(s System, p Place) (argv, env []string, err error){
 	"awe4lb": func(s System, p Place) ([]string, []string, error) {
+		if p.Guarded {
+			if _, err := guardFiles(p); err != nil {
+				return nil, nil, err
+			}
+		}
 		path, err := write(p.Dir, "awe4lb.toml", p.pick(awe4lbConfig, awe4lbUDPConfig, awe4lbTLSConfig))
 		return []string{s.Binary, "run", "--config", path}, nil, err
 	},
@@ -102,6 +111,10 @@ func awe4lbConfig(p Place) string {
 	for _, b := range p.HTTPBackend {
 		backends = append(backends, fmt.Sprintf("{ address = %q }", b))
 	}
+	guards, tables := "", ""
+	if p.Guarded {
+		guards, tables = guardFrontend(p, "http"), guardPoolTables("http", "")
+	}
 	return fmt.Sprintf(`[log]
 level = "warn"
 [admin]
@@ -114,16 +127,16 @@ idle_timeout = "1h"
 [frontends.http]
 bind = [%q]
 pool = "http"
-[frontends.bulk]
+%s[frontends.bulk]
 bind = [%q]
 pool = "bulk"
 [pools.http]
 policy = "roundrobin"
 backends = [%s]
-[pools.bulk]
+%s[pools.bulk]
 policy = "roundrobin"
 backends = [{ address = %q }]
-`, p.Admin, p.Workers, p.HTTP, p.Bulk, strings.Join(backends, ", "), p.BulkBackend)
+`, p.Admin, p.Workers, p.HTTP, guards, p.Bulk, strings.Join(backends, ", "), tables, p.BulkBackend)
 }
 
 func haproxyConfig(p Place, splice bool) string {

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -12,6 +13,16 @@ import (
 const UnrepliedTimeout = 5 * time.Second
 
 func awe4lbUDPConfig(p Place) string {
+	guards, tables, standby := "", "", ""
+	rate := 0
+	if p.Guarded {
+		_, port, _ := strings.Cut(p.HTTPBackend[0], ":")
+		guards, tables = guardFrontend(p, "bench"), guardPoolTables("bench", port)
+		for _, b := range p.HTTPBackend[1:] {
+			standby += fmt.Sprintf(", { address = %q, priority = 1 }", b)
+		}
+		rate = 1_000_000
+	}
 	return fmt.Sprintf(`[log]
 level = "warn"
 [admin]
@@ -27,11 +38,11 @@ buffer_size = 16384
 idle_timeout = %q
 unreplied_timeout = %q
 max_flows = %d
-new_flow_rate = 0
-[pools.bench]
+new_flow_rate = %d
+%s[pools.bench]
 policy = "roundrobin"
-backends = [{ address = %q }]
-`, p.Admin, p.Workers, p.UDP, p.FlowTimeout, min(UnrepliedTimeout, p.FlowTimeout), p.MaxFlows, p.UDPBackend)
+backends = [{ address = %q }%s]
+%s`, p.Admin, p.Workers, p.UDP, p.FlowTimeout, min(UnrepliedTimeout, p.FlowTimeout), p.MaxFlows, rate, guards, p.UDPBackend, standby, tables)
 }
 
 // nginxUDPConfig leaves proxy_responses unset: a session then lives until proxy_timeout, as a flow should. Each session

@@ -38,6 +38,7 @@ func udpScenarios() []scenario {
 			who = "10,000 clients"
 		}
 		s := udp(key, who+", "+size+" bytes", "closed loop, "+window+" datagrams under way", quick)
+		s.guarded = key == report.UDP100
 		s.args = func(o *Options) []string {
 			return []string{"udp", "--size", size, "--window", window, "--conns", strconv.Itoa(min(clients, max(1, o.maxFlows)))}
 		}

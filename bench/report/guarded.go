@@ -1,0 +1,29 @@
+package report
+
+// The promises about what protects: that it costs little, and that the traffic does not feel its work.
+
+// The subject twice more: with all that protects switched on, and with backends that change all the time besides.
+const (
+	guardedName  = "awe4lb-guarded"
+	flappingName = "awe4lb-flapping"
+)
+
+// guardedBars lists the promises about the two of them that took part.
+func (r *Results) guardedBars() (bars []Bar) {
+	if r.Subject == guardedName || r.Subject == flappingName {
+		return nil
+	}
+	add := func(figure string, want, stretch float64, scenario, system, rival string, m Metric) {
+		if len(r.good(scenario, system)) > 0 {
+			bars = append(bars, Bar{figure, want, stretch, false, "", pairedWith(system, scenario, rival, m, false)})
+		}
+	}
+	const with = ", with lists, limits and checks"
+	add("CPU per keep-alive request, 64 connections, vs haproxy"+with, 1.0, 0.85, Keep64, guardedName, Reference, CPU)
+	add("CPU per short connection, vs haproxy"+with, 0.95, 0.8, Short64, guardedName, Reference, CPU)
+	add("p99, 64 connections, open loop, vs haproxy"+with, 1.0, 0.8, Open64, guardedName, Reference, P99)
+	add("UDP CPU per round trip, 100 clients, vs nginx"+with, 0.7, 0.6, UDP100, guardedName, UDPReference, CPU)
+	add("p99, open loop, 50 changes of backends a second, vs without them", 1.1, 0, Open64, flappingName, guardedName, P99)
+	add("CPU per short connection, 50 changes of backends a second, vs without them", 1.1, 0, Short64, flappingName, guardedName, CPU)
+	return bars
+}
