@@ -30,7 +30,7 @@ func pool(policy string, backends ...string) *config.Pool {
 }
 
 func built(cfg *config.Pool) *Pool {
-	p := buildPool(cfg, cfg.Backends, "", identities{})
+	p := buildPool(cfg, cfg.Backends, here{}, identities{})
 	p.sit(*p.tiers.Load())
 	return p
 }

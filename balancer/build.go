@@ -26,7 +26,7 @@ func build(cfg *config.Config, version uint64, known identities) *Snapshot {
 		pools:     make(map[string]*Pool, len(cfg.Pools)),
 	}
 	for _, c := range cfg.Pools {
-		p := buildPool(c, known.rosters[c.Name].backends(c), cfg.Engine.Zone, known)
+		p := buildPool(c, known.rosters[c.Name].backends(c), hereOf(cfg), known)
 		s.Pools = append(s.Pools, p)
 		s.pools[c.Name] = p
 	}
@@ -42,9 +42,9 @@ func build(cfg *config.Config, version uint64, known identities) *Snapshot {
 	return s
 }
 
-// buildPool makes a pool of backends; zone is our own.
-func buildPool(c *config.Pool, backends []*config.Backend, zone string, known identities) *Pool {
-	p := &Pool{Config: c, live: known.pools[c.Name], zone: zone, threshold: c.PanicThreshold, limit: int64(c.MaxConnections), keyed: keyedBy(c),
+// buildPool makes a pool of backends.
+func buildPool(c *config.Pool, backends []*config.Backend, us here, known identities) *Pool {
+	p := &Pool{Config: c, live: known.pools[c.Name], us: us, threshold: c.PanicThreshold, limit: int64(c.MaxConnections), keyed: keyedBy(c),
 		Members: make([]*Member, 0, len(backends)), members: make(map[config.Address]*Member, len(backends))}
 	knownAs := make([]*Backend, len(backends))
 	for i, bc := range backends {
@@ -68,7 +68,7 @@ func buildPool(c *config.Pool, backends []*config.Backend, zone string, known id
 		p.Members = append(p.Members, m)
 		p.members[bc.Address] = m
 	}
-	tiers := newTiers(c, zone, p.weighed(), p.live)
+	tiers := newTiers(c, us, p.weighed(), p.live)
 	p.tiers.Store(&tiers)
 	p.sticks = newSticks(c.Persistence, p.Members, p.live.sticks)
 	return p

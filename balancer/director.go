@@ -190,7 +190,7 @@ func (d *Director) renew(was *Pool) (changes []Change) {
 			known.backends[key] = b
 		}
 	}
-	p := buildPool(was.Config, d.rosters[name].backends(was.Config), old.Config.Engine.Zone, known)
+	p := buildPool(was.Config, d.rosters[name].backends(was.Config), hereOf(old.Config), known)
 	p.Attached = was.Attached
 	compareMembers(was, p, func(kind, name, action, detail string) {
 		changes = append(changes, Change{kind, name, action, detail})

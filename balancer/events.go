@@ -10,7 +10,7 @@ type Event struct {
 	Time    time.Time
 	Pool    string
 	Backend string        // its address
-	What    string        // health, order, weight or agent: what has changed, or who has changed it
+	What    string        // health, outlier, order, weight, agent or discovery: what has changed, or who has changed it
 	From    string        // before: a state, or a weight
 	To      string        // and after
 	Why     string        // in words

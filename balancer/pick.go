@@ -1,9 +1,12 @@
 package balancer
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"awe4lb/config"
@@ -42,7 +45,8 @@ func newPicker(cfg *config.Pool, members []*Member, live *poolLive) picker {
 }
 
 // tier is the members of a pool that are chosen among before those of the next tier are: those of one priority, or with
-// config.Pool.PreferZone those of one priority that are in our zone, or are not.
+// config.Pool.PreferZone those of one priority that are in our zone, or are not; with config.Pool.Subset those of these that are
+// ours, or are not.
 type tier struct {
 	picker
 	members []*Member
@@ -65,35 +69,66 @@ const (
 
 func (h tierHealth) percent() int { return int(h & 0x7f) }
 
-// newTiers makes the tiers of a pool in the order in which they are asked. zone is our own.
-func newTiers(cfg *config.Pool, zone string, members []*Member, live *poolLive) []*tier {
-	type rank struct {
-		priority int
-		far      bool
+// here is what of ourselves decides which tier a member is in.
+type here struct {
+	zone string
+	name string // among others of our kind
+}
+
+func hereOf(c *config.Config) here {
+	return here{c.Engine.Zone, cmp.Or(c.Engine.Name, hostname())}
+}
+
+// hostname is "" where the host has none: all such hosts have the same subsets.
+var hostname = sync.OnceValue(func() string {
+	name, _ := os.Hostname()
+	return name
+})
+
+// rank says in which tier a member is; the lowest is asked first.
+type rank struct {
+	priority  int
+	far, rest bool
+}
+
+func (r rank) compare(o rank) int {
+	return cmp.Or(cmp.Compare(r.priority, o.priority), later(r.far, o.far), later(r.rest, o.rest))
+}
+
+func later(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
 	}
+	return -1
+}
+
+// newTiers makes the tiers of a pool in the order in which they are asked.
+func newTiers(cfg *config.Pool, us here, members []*Member, live *poolLive) []*tier {
 	ranked := map[rank][]*Member{}
 	var ranks []rank
 	for _, m := range members {
 		if m.weight == 0 {
 			continue
 		}
-		r := rank{m.Config.Priority, cfg.PreferZone && zone != "" && m.Config.Zone != zone}
+		r := rank{priority: m.Config.Priority, far: cfg.PreferZone && us.zone != "" && m.Config.Zone != us.zone}
 		if ranked[r] == nil {
 			ranks = append(ranks, r)
 		}
 		ranked[r] = append(ranked[r], m)
 	}
-	slices.SortFunc(ranks, func(a, b rank) int {
-		if a.priority != b.priority {
-			return a.priority - b.priority
+	if cfg.Subset > 0 {
+		for _, r := range slices.Clone(ranks) {
+			ours, rest := subset(ranked[r], cfg.Subset, us.name)
+			ranked[r] = ours
+			if r.rest = true; len(rest) > 0 {
+				ranked[r], ranks = rest, append(ranks, r)
+			}
 		}
-		if a.far == b.far {
-			return 0
-		} else if b.far {
-			return -1
-		}
-		return 1
-	})
+	}
+	slices.SortFunc(ranks, rank.compare)
 	tiers := make([]*tier, 0, len(ranks))
 	for _, r := range ranks {
 		limited := slices.ContainsFunc(ranked[r], func(m *Member) bool { return m.limit > 0 })

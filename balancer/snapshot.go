@@ -82,9 +82,9 @@ type Pool struct {
 
 	members   map[config.Address]*Member
 	live      *poolLive
-	zone      string // our own
-	threshold int    // percent; see choose
-	limit     int64  // sessions and flows at once; 0 is no limit
+	us        here
+	threshold int   // percent; see choose
+	limit     int64 // sessions and flows at once; 0 is no limit
 	keyed     keyed
 	sticks    *sticks // nil: no persistence
 

@@ -148,7 +148,7 @@ func TestZones(t *testing.T) {
 	}
 	made := func(prefer bool, zone string) *Pool {
 		cfg.PreferZone = prefer
-		return buildPool(cfg, cfg.Backends, zone, identities{})
+		return buildPool(cfg, cfg.Backends, here{zone: zone}, identities{})
 	}
 	if got := picks(made(false, "b"), 300, nil); got[1] == 0 {
 		t.Errorf("not asked for: got %v", got)

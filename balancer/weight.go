@@ -46,7 +46,7 @@ func (b *Backend) AgentOrder() Order {
 
 // arrange makes the pickers for the weights of now and has the next pick use them. The Director's mu is held.
 func (p *Pool) arrange() {
-	tiers := newTiers(p.Config, p.zone, p.weighed(), p.live)
+	tiers := newTiers(p.Config, p.us, p.weighed(), p.live)
 	p.sit(tiers) // bounds of leastConn begin at 0, so that it does not matter who ends meanwhile
 	p.tiers.Store(&tiers)
 	p.live.roomMade() // a backend that had no weight may have one

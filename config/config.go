@@ -162,6 +162,9 @@ type Engine struct {
 	// Zone is where this process runs, for pools with prefer_zone. Default "" = unknown. A reload applies it.
 	Zone string `toml:"zone"`
 
+	// Name tells this process from others of its kind, for pools with subset. Default "" = the host's name. A reload applies it.
+	Name string `toml:"name"`
+
 	// DiscoveryAllow are the only addresses that sources of discovery may be asked at over the network, name servers included;
 	// what a kind forbids by itself stays forbidden. Default none = any. A reload applies it.
 	DiscoveryAllow []netip.Prefix `toml:"discovery_allow"`
@@ -417,6 +420,7 @@ type Pool struct {
 	HashPrefixV6       int           `toml:"hash_prefix_v6" range:"0..128"`                                                         // the same for IPv6; default 56
 	SlowStart          time.Duration `toml:"slow_start" range:"0|100ms..1h"`                                                        // a backend that comes, or comes back up, has its whole weight after this time; default 0 = at once
 	PanicThreshold     int           `toml:"panic_threshold" range:"0..100"`                                                        // percent of a tier's weight that must be up for the others to be left out; default 50, 0 = off
+	Subset             int           `toml:"subset" range:"0..65535"`                                                               // backends of a tier that this process uses before the others, by engine.name; default 0 = all
 	PreferZone         bool          `toml:"prefer_zone"`                                                                           // backends of engine.zone first; default false
 	Backends           []*Backend    `toml:"backends"`
 	ConnectTimeout     time.Duration `toml:"connect_timeout" range:"1ms..10m"`                       // see Defaults

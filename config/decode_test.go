@@ -229,6 +229,8 @@ var keyValues = map[string]struct {
 	"[pools.NAME].slow_start":                         {`"1h"`, time.Hour},
 	"[pools.NAME].panic_threshold":                    {`100`, 100},
 	"[pools.NAME].prefer_zone":                        {`true`, true},
+	"[pools.NAME].subset":                             {`65535`, 65535},
+	"[engine].name":                                   {`"lb1"`, "lb1"},
 	"[[pools.NAME.backends]].zone":                    {`"b"`, "b"},
 	"[pools.NAME].connect_timeout":                    {`"10m"`, 10 * time.Minute},
 	"[pools.NAME].connect_attempts":                   {`16`, 16},

@@ -176,7 +176,7 @@ func TestGoodEverything(t *testing.T) {
 	if c.Admin.Bind != "unix:/run/awe4lb/admin.sock" || c.Admin.Address != (Address{Path: "/run/awe4lb/admin.sock"}) {
 		t.Errorf("admin: got %+v", c.Admin)
 	}
-	if want := (Engine{4, 100000, 0, 0, 64 << 10, false, 0, 90 * time.Second, "awe4lb", "www-data", "b", nil, 3, 5, []int{2, 3}, "/etc/awe4lb/tickets"}); !reflect.DeepEqual(c.Engine, want) {
+	if want := (Engine{4, 100000, 0, 0, 64 << 10, false, 0, 90 * time.Second, "awe4lb", "www-data", "b", "lb1", nil, 3, 5, []int{2, 3}, "/etc/awe4lb/tickets"}); !reflect.DeepEqual(c.Engine, want) {
 		t.Errorf("engine: got %+v; want %+v", c.Engine, want)
 	}
 	tcp := TCP{false, 15 * time.Second, 20 * time.Second, 4096, true}
