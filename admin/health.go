@@ -88,7 +88,7 @@ type event struct {
 	Time    time.Time `json:"time"`
 	Pool    string    `json:"pool"`
 	Backend string    `json:"backend"` // "" where it is about the pool
-	What    string    `json:"what"`    // health, order, weight, agent or discovery: what has changed, or who has changed it
+	What    string    `json:"what"`    // health, outlier, order, weight, agent or discovery: what has changed, or who has changed it
 	From    string    `json:"from"`    // before: a state, or a weight
 	To      string    `json:"to"`
 	Why     string    `json:"why,omitempty"`

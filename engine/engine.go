@@ -41,9 +41,10 @@ type Engine struct {
 	log       *slog.Logger
 	rings     []*accessRing // by shard; nil without Options.Access
 	trouble   chan complaint
-	failing   chan complaint // about a backend: apart, so that one of them does not keep the others from being heard
-	left      chan struct{}  // the last flow of a UDP listener that is no longer configured has ended
-	measured  chan struct{}  // there is a pool that wants to be measured
+	failing   chan complaint      // about a backend: apart, so that one of them does not keep the others from being heard
+	ejections chan balancer.Event // by shards: see recordEjections
+	left      chan struct{}       // the last flow of a UDP listener that is no longer configured has ended
+	measured  chan struct{}       // there is a pool that wants to be measured
 	quit      chan struct{}
 	running   sync.WaitGroup
 	epoch     time.Time // zero of clock
@@ -120,7 +121,7 @@ type bound struct {
 // New makes an engine for the director's snapshots and starts its shards. It listens nowhere until the director applies
 // a configuration.
 func New(d *balancer.Director, o Options) (*Engine, error) {
-	e := &Engine{director: d, log: o.Log, trouble: make(chan complaint, 16), failing: make(chan complaint, 16), left: make(chan struct{}, 1), quit: make(chan struct{}),
+	e := &Engine{director: d, log: o.Log, trouble: make(chan complaint, 16), failing: make(chan complaint, 16), ejections: make(chan balancer.Event, 256), left: make(chan struct{}, 1), quit: make(chan struct{}),
 		measured: make(chan struct{}, 1),
 		epoch:    time.Now(), ports: localPorts(), bindings: map[bindKey]*bound{}, retired: map[bindKey]*bound{}, rates: map[string]*rateTable{},
 		gates: map[string]*gate{}, paces: map[string]*bucket{}, caps: map[string]*caps{}, keeper: o.Certificates, challenge: o.Challenge}
@@ -146,6 +147,7 @@ func New(d *balancer.Director, o Options) (*Engine, error) {
 	e.running.Go(func() { e.reportTrouble(e.failing) })
 	e.running.Go(e.closeLeft)
 	e.running.Go(e.measure)
+	e.running.Go(e.recordEjections)
 	if o.Access != nil {
 		e.running.Go(func() { accessLoop(e.rings, wake, e.quit, o.Access, o.Flush) })
 	}

@@ -13,7 +13,28 @@ const ejected = "a backend failed one client after the other: it is not used for
 // tellEjected has it logged that b was ejected for d, 0 for not at all. Never blocks.
 func (e *Engine) tellEjected(b *balancer.Backend, d time.Duration, last Reason) {
 	if d > 0 {
-		e.complain(complaint{what: ejected, about: b.Name, detail: last.String() + ", for " + d.String()})
+		detail := last.String() + ", for " + d.String()
+		e.complain(complaint{what: ejected, about: b.Name, detail: detail})
+		select {
+		case e.ejections <- ejection(b, detail):
+		default: // hundreds at once: the counters have them all
+		}
+	}
+}
+
+func ejection(b *balancer.Backend, why string) balancer.Event {
+	return balancer.Event{Time: time.Now(), Pool: b.Pool, Backend: b.Name, What: "outlier", From: balancer.Up.String(), To: balancer.Ejected.String(), Why: why}
+}
+
+// recordEjections puts them into the history, which shards cannot.
+func (e *Engine) recordEjections() {
+	for {
+		select {
+		case x := <-e.ejections:
+			e.director.Record(x)
+		case <-e.quit:
+			return
+		}
 	}
 }
 
@@ -35,9 +56,10 @@ func (e *Engine) judge(pools []*balancer.Pool) {
 	})
 	for _, p := range pools {
 		for _, v := range p.Judge(func(b *balancer.Backend) balancer.Tally { return tallies[b] }) {
-			e.complain(complaint{what: outlying, about: v.Backend.Name, detail: fmt.Sprintf(
-				"%.1f %% of %d attempts in %v succeeded, %.1f %% on the average of %d backends; for %v",
-				100*v.Rate, v.Attempts, v.Interval, 100*v.Average, v.NumBackends, v.For)})
+			detail := fmt.Sprintf("%.1f %% of %d attempts in %v succeeded, %.1f %% on the average of %d backends; for %v",
+				100*v.Rate, v.Attempts, v.Interval, 100*v.Average, v.NumBackends, v.For)
+			e.complain(complaint{what: outlying, about: v.Backend.Name, detail: detail})
+			e.director.Record(ejection(v.Backend, detail))
 		}
 	}
 }

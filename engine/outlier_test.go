@@ -27,6 +27,10 @@ func TestOutliers(t *testing.T) {
 		if n := r.e.Stats().Pools["p"].Retries; n != 3 {
 			t.Errorf("%d attempts in vain; want 3", n)
 		}
+		lbtest.Eventually(t, "it is in the history", func() bool {
+			events := r.d.Events()
+			return len(events) == 1 && events[0].What == "outlier" && events[0].To == "ejected" && events[0].Why == "connect_refused, for 1m0s"
+		})
 	})
 	t.Run("does not answer", func(t *testing.T) {
 		r := newRig(t, []string{lbtest.Blackhole(t), lbtest.Named(t, "g")}, func(c *config.Config) {
