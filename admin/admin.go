@@ -86,6 +86,8 @@ type Server struct {
 	logins   logins
 	guesses  throttle
 	audits   audits
+
+	upgrades atomic.Bool // one is under way
 }
 
 // A stranger can make none of these grow: the API takes small requests from few clients.

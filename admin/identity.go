@@ -60,6 +60,7 @@ type access struct {
 	clients   role // of who shows a certificate
 	hosts     map[string]bool
 	allowExec bool
+	upgrade   []string
 	verified  *verified
 }
 
@@ -76,7 +77,7 @@ type token struct {
 
 // newAccess reads what c says, and the files it names.
 func newAccess(c *config.Admin) (*access, error) {
-	a := &access{anonymous: roleOf(c.Anonymous), users: map[string]user{}, hosts: map[string]bool{}, allowExec: c.AllowExec,
+	a := &access{anonymous: roleOf(c.Anonymous), users: map[string]user{}, hosts: map[string]bool{}, allowExec: c.AllowExec, upgrade: c.Upgrade,
 		verified: newVerified(time.Minute)}
 	for _, u := range c.Users {
 		a.users[u.Name] = user{[]byte(u.PasswordHash), roleOf(u.Role)}

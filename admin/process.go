@@ -16,6 +16,7 @@ func processEndpoints() []endpoint {
 		{"GET", "/api/v1/version", nobody, "what runs", nil, nil, version{}, (*Server).version},
 		{"GET", "/api/v1/log", reader, "the level of the log", nil, nil, logLevel{}, (*Server).logLevel},
 		{"PUT", "/api/v1/log", operator, "change the level of the log, until the next reload", nil, logLevel{}, logLevel{}, (*Server).setLogLevel},
+		{"POST", "/api/v1/upgrade", configurer, "start the program that admin.upgrade names, which brings a new version", nil, nil, upgrading{}, (*Server).upgrade},
 		{"POST", "/api/v1/drain", operator, "as SIGTERM: listen no more, let sessions finish within engine.drain_timeout, and end", nil, nil, draining{}, (*Server).drain},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -25,6 +26,9 @@ func (d *decoder) checkAdmin(a *Admin, claims *claims) {
 		d.checkToken(t)
 	}
 	d.checkAdminTLS(a.TLS)
+	if p, ok := d.places[&a.Upgrade]; ok && !p.bad && len(a.Upgrade) > 0 && !filepath.IsAbs(a.Upgrade[0]) {
+		d.fail(p.index(0), Error{Got: quote(a.Upgrade[0]), Want: "the absolute path of a program"})
+	}
 	d.checkPush(&a.Push)
 	if d.isSet(&a.Anonymous) {
 		return

@@ -25,6 +25,7 @@ var keyValues = map[string]struct {
 	"[admin].anonymous":      {`"read"`, "read"},
 	"[admin].configs":        {`"/etc/awe4lb/configs"`, "/etc/awe4lb/configs"},
 	"[admin].allow_exec":     {`true`, true},
+	"[admin].upgrade":        {`["/bin/true", "x"]`, []string{"/bin/true", "x"}},
 	"[admin].compat":         {`"gobetween"`, "gobetween"},
 	"[engine].shards":        {`1024`, 1024},
 	"[engine].read_buffer":   {`"1MiB"`, Size(1 << 20)},
