@@ -84,6 +84,7 @@ type frontendStatus struct {
 	Listeners      []string          `json:"listeners"`
 	Pool           string            `json:"pool,omitempty"`
 	Routes         int               `json:"routes"`
+	Rules          []ruleStatus      `json:"rules,omitempty"` // the routes, in order; what none fits goes to pool
 	MaxConnections int               `json:"max_connections"` // udp: max_flows
 	Open           int64             `json:"open"`            // sessions or flows
 	Accepted       uint64            `json:"accepted"`
@@ -98,6 +99,13 @@ type frontendStatus struct {
 	// For the metrics.
 	labels string
 	stats  *engine.FrontendStats // never nil
+}
+
+// ruleStatus is a route.
+type ruleStatus struct {
+	Match       string `json:"match"` // its conditions in words
+	Pool        string `json:"pool"`
+	Passthrough bool   `json:"passthrough,omitempty"`
 }
 
 type bytesStatus struct {
@@ -381,6 +389,9 @@ func frontendOf(f *balancer.Frontend, st *engine.FrontendStats, listeners []stri
 	fs := frontendStatus{Name: c.Name, Protocol: c.Protocol, Listeners: listeners, Pool: c.Pool, Routes: len(c.Routes),
 		MaxConnections: c.MaxConnections, Open: f.Live.Active(), Accepted: st.Accepted, Bytes: bytesOf(st.Bytes),
 		Ended: byReason(st.Ended), Throttled: st.Throttled, labels: labels("server", c.Name, "protocol", c.Protocol), stats: st}
+	for _, r := range c.Routes {
+		fs.Rules = append(fs.Rules, ruleStatus{r.Match.String(), r.Pool, r.Passthrough})
+	}
 	if c.TLS != nil {
 		fs.TLS = &tlsStatus{Handshakes: map[string]uint64{}, Resumed: st.Resumed, Failed: st.HandshakesFailed}
 		for i, n := range st.Handshakes {
