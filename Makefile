@@ -13,7 +13,7 @@ empty       :=
 space       := $(empty) $(empty)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check lint unit race fuzz e2e test-real test-real-kubernetes test-real-consul deps bench bench-quick soak soak-udp clean
+.PHONY: help run build test check lint unit race fuzz e2e test-real test-real-kubernetes test-real-consul deps ui ui-check ui-test ui-shots bench bench-quick soak soak-udp clean
 
 help: ## list the targets
 	@echo 'awe4lb: make TARGET'
@@ -70,6 +70,32 @@ test-real-consul: ## the same against a real Consul server
 
 deps: ## install what e2e and bench need (Debian packages, by apt-get as root)
 	./internal/e2e/deps.sh
+
+ui: ## build the web page of admin/ui into admin/ui/dist, which is committed; needs Node 20.19 or later, as the next three
+	cd admin/ui && npm ci && npm run check && npm run build
+
+ui-check: ## prove that admin/ui/dist is what admin/ui builds to
+	@set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	tar -C admin/ui --exclude=./node_modules --exclude=./dist -cf - . | tar -C "$$tmp" -xf -; \
+	(cd "$$tmp" && npm ci && npm run check && npm run build); \
+	diff -r "$$tmp/dist" admin/ui/dist || { echo 'admin/ui/dist is not current: make ui, and commit it'; exit 1; }
+
+admin/ui/node_modules: admin/ui/package-lock.json
+	cd admin/ui && npm ci
+	@touch $@
+
+ui-test: build admin/ui/node_modules ## the page in a real browser, in front of a real balancer; installs Debian's chromium-headless-shell
+	./internal/e2e/deps.sh chromium-headless-shell chromium-headless-shell
+	cd admin/ui && AWE4LB='$(CURDIR)/bin/awe4lb' npm test
+
+ui-shots: admin/ui/node_modules ## the same, and the pictures of docs/ui.md anew
+	@$(MAKE) --no-print-directory build VERSION=dev # no name of a commit in pictures
+	./internal/e2e/deps.sh chromium-headless-shell chromium-headless-shell pngquant pngquant
+	@set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	(cd admin/ui && AWE4LB='$(CURDIR)/bin/awe4lb' SHOTS="$$tmp" npm test); \
+	rm -rf docs/ui; mkdir docs/ui; \
+	for f in $$(grep -o 'ui/[a-z0-9-]*[.]png' docs/ui.md | cut -c4-); do pngquant --speed 1 --strip --output "docs/ui/$$f" 64 "$$tmp/$$f"; done; \
+	ls -s docs/ui
 
 bench: ## measure TCP, UDP and TLS beside haproxy, nginx and a naive proxy; 18 minutes; writes bench/results
 	$(GO) run ./bench run --install

@@ -90,10 +90,10 @@ func (s *Server) routes() fasthttp.RequestHandler {
 		}
 	}
 	for _, method := range []string{fasthttp.MethodGet, fasthttp.MethodHead} {
-		r.Handle(method, "/", s.index)
 		r.Handle(method, "/healthz", s.healthz)
 		r.Handle(method, "/metrics", s.metricsForReaders)
 	}
+	s.pageRoutes(r)
 	r.NotFound = func(c *fasthttp.RequestCtx) {
 		s.fail(c, problemf(fasthttp.StatusNotFound, "no such resource: %s", c.Path()))
 	}

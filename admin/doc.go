@@ -1,5 +1,6 @@
-// Package admin is the door for people and programs that watch and steer a running awe4lb: a REST API under /api/v1,
-// /healthz for whatever stands in front, and /metrics for Prometheus, served by fasthttp.
+// Package admin is the door for people and programs that watch and steer a running awe4lb: a REST API under /api/v1, a web
+// page at / that is made of it (page.go, ui), /healthz for whatever stands in front, and /metrics for Prometheus, served by
+// fasthttp.
 //
 // It reads the engine's counters and the director's snapshot and has things done by them; it owns nothing of the data plane,
 // and a scrape costs a shard one posted function.

@@ -14,7 +14,8 @@ import (
 // A stream is what the web page and awe4lb top live on: server-sent events, a sample each second.
 const (
 	streamStep  = time.Second
-	streamWrite = 10 * time.Second // a client that takes nothing for so long is cut
+	streamFirst = 250 * time.Millisecond // the first sample comes sooner: nobody waits a second to see that things move
+	streamWrite = 10 * time.Second       // a client that takes nothing for so long is cut
 	maxStreams  = 64
 )
 
@@ -45,16 +46,17 @@ func (s *Server) stream(c *call) (any, error) {
 
 // sendSamples writes events while whoever reads them may.
 func (s *Server) sendSamples(w *bufio.Writer, conn net.Conn, wanted func(string) bool, may func() bool) {
-	ticker := time.NewTicker(streamStep)
+	ticker := time.NewTicker(streamFirst)
 	defer ticker.Stop()
 	was, seen := s.count(), s.newestEvent()
 	for first := true; may(); first = false {
-		if !first {
-			select {
-			case <-s.quit:
-				return
-			case <-ticker.C:
-			}
+		select {
+		case <-s.quit:
+			return
+		case <-ticker.C:
+		}
+		if first {
+			ticker.Reset(streamStep)
 		}
 		now := s.count()
 		sent := sendEvent(w, "sample", s.since(&was, &now, wanted))

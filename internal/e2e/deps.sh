@@ -36,6 +36,9 @@ mariadbd                                      mariadb-server-core
 mariadb                                       mariadb-client-core
 etcd                                          etcd-server
 '
+# With arguments, pairs such as those above: these instead.
+[ $# -eq 0 ] || wanted=$*
+
 # The services that come with them. One that came with this installation is not to start with the machine either.
 services='nginx haproxy redis-server postgresql ssh iperf3 named nftables dnsdist etcd'
 

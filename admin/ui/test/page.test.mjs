@@ -1,0 +1,323 @@
+// The page in a real browser, in front of a real awe4lb with traffic. `make ui-test` runs this.
+//
+// AWE4LB is the binary; SHOTS, if set, a folder for the pictures of docs/ui.md.
+
+import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import { createRequire } from 'node:module'
+import path from 'node:path'
+import { after, before, test } from 'node:test'
+import { chromium } from 'playwright-core'
+import { admin, backends, dead, find, hold, many, password, start, until } from './rig.mjs'
+
+const axe = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
+const shots = process.env.SHOTS
+const pictures = fs.readFileSync(new URL('../../../docs/ui.md', import.meta.url), 'utf8')
+const wide = { width: 1920, height: 1080 }, tablet = { width: 1024, height: 768 }, phone = { width: 390, height: 844 }
+
+let rig, browser, page
+const strayed = [], errors = [], refused = []
+
+before(async () => {
+  rig = await start(process.env.AWE4LB)
+  browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium-headless-shell', args: ['--no-sandbox', '--disable-gpu'] })
+  page = await browser.newPage({ viewport: wide, colorScheme: 'light' })
+  page.setDefaultTimeout(15_000)
+  page.on('request', (r) => { if (!r.url().startsWith(admin + '/') && !r.url().startsWith('data:')) strayed.push(r.url()) })
+  page.on('pageerror', (e) => errors.push(e.stack))
+  page.on('console', (m) => {
+    if (m.type() !== 'error' && m.type() !== 'warning') return
+    // The browser itself writes a line for each answer that is a refusal; those that a test provokes are in refused.
+    const at = m.location().url
+    if (/Failed to load resource/.test(m.text()) && refused.some((r) => r.test(at))) return
+    errors.push(`${m.text()} (${at})`)
+  })
+})
+
+after(async () => {
+  await browser?.close()
+  await rig?.end()
+})
+
+const heading = (name) => page.getByRole('heading', { level: 1, name, exact: true })
+
+async function visit(hash, name) {
+  await page.goto(admin + '/' + hash)
+  await heading(name).waitFor()
+}
+
+async function logIn(name) {
+  await page.getByLabel('Name').fill(name)
+  await page.getByLabel('Password').fill(password)
+  await page.getByRole('button', { name: 'Log in' }).click()
+  await heading('Overview').waitFor()
+}
+
+// api asks with the cookie of the page.
+const api = (path) => page.evaluate(async (p) => (await fetch('/api/v1' + p)).json(), path)
+
+const row = (address) => page.locator('tr[data-row]', { hasText: address })
+
+async function shot(name) {
+  if (!shots || !pictures.includes(`ui/${name}.png`)) return
+  await page.waitForTimeout(1500) // for a second of traffic
+  await page.screenshot({ path: path.join(shots, name + '.png') })
+}
+
+async function accessible(what) {
+  await page.evaluate(axe)
+  const { violations } = await page.evaluate(() => axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }))
+  const found = violations.map((v) => `${v.id}: ${v.help}\n${v.nodes.map((n) => '  ' + n.html.slice(0, 200) + '\n  ' + n.failureSummary).join('\n')}`)
+  assert.deepEqual(found, [], what)
+}
+
+test('who has no credentials logs in', async () => {
+  await page.goto(admin)
+  await page.getByLabel('Name').fill('ada')
+  await page.getByLabel('Password').fill('wrong password')
+  refused.push(/\/api\/v1\/login$/)
+  await page.getByRole('button', { name: 'Log in' }).click()
+  await page.getByRole('alert').filter({ hasText: 'wrong credentials' }).waitFor()
+  assert.equal(await page.getByLabel('Name').inputValue(), 'ada', 'what was typed is gone')
+  await accessible('login')
+  await logIn('ada')
+})
+
+test('the overview says what is wrong, and moves', async () => {
+  await page.getByRole('status').filter({ hasText: /1 of 1,008 backends down since/ }).waitFor()
+  await page.getByRole('link', { name: `web / ${dead}` }).first().waitFor()
+  const picture = () => page.locator('.plot canvas').first().evaluate((c) => c.toDataURL())
+  const value = () => page.locator('figure', { hasText: 'Bytes' }).locator('.value').first().textContent()
+  const [was, first] = [await picture(), await value()]
+  await until('the chart moves', async () => (await picture()) !== was)
+  await until('the numbers move', async () => (await value()) !== first)
+  assert.equal(await page.locator('.plot canvas').count(), 4)
+  await until('lines have the weight of their traffic', () => page.locator('g.link.ok:not(.idle) path').count())
+  const box = await page.locator('.plot').first().boundingBox()
+  await page.mouse.move(box.x + box.width * 0.95, box.y + 40)
+  await until('all charts show the moment under the cursor', async () => (await page.locator('.legend .at').count()) === 4)
+})
+
+test('a backend is drained and comes back', async () => {
+  await visit('#/pools/web', 'web')
+  const held = await hold('127.77.1.200')
+  const address = (await api('/sessions?client=127.77.1.200')).sessions[0].backend
+  await row(address).getByRole('button', { name: `Drain ${address}` }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByText('It gets no new sessions').waitFor()
+  await shot('drain')
+  await accessible('a question')
+  await dialog.getByRole('button', { name: 'Drain' }).click()
+  await dialog.waitFor({ state: 'detached' })
+  await row(address).locator('.state:visible', { hasText: 'drain' }).waitFor()
+  const of = async () => (await api('/pools/web')).backends.find((b) => b.address === address)
+  assert.equal((await of()).state, 'drain')
+  const { connected } = await of()
+  const others = async () => (await api('/pools/web')).backends.reduce((n, b) => n + b.connected, 0)
+  const before = await others()
+  await until('the others go on', async () => (await others()) > before + 5)
+  assert.equal((await of()).connected, connected, 'a drained backend got new sessions')
+  await row(address).getByRole('button', { name: `Enable ${address}` }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Enable' }).click()
+  await row(address).locator('.state:visible', { hasText: 'up' }).waitFor()
+  await until('it gets sessions again', async () => (await of()).connected > connected)
+  held.destroy()
+})
+
+test('a weight is changed where it stands', async () => {
+  const address = backends[1], of = async () => (await api('/pools/web')).backends.find((b) => b.address === address)
+  await row(address).getByRole('button', { name: `Weight of ${address}` }).click()
+  const input = page.getByLabel(`New weight of ${address}`)
+  refused.push(/\/api\/v1\/pools\/web\/backends\//)
+  await input.fill('5000')
+  await input.press('Enter')
+  await page.getByRole('alert').filter({ hasText: 'want an integer from 0 to' }).waitFor()
+  assert.equal(await input.inputValue(), '5000', 'what was typed is gone')
+  await input.fill('7')
+  await input.press('Enter')
+  await row(address).getByRole('button', { name: `Weight of ${address}: 7.` }).waitFor()
+  assert.equal((await of()).weight, 7)
+})
+
+test('one session is ended, then those of a filter', async () => {
+  const one = await hold('127.77.1.201')
+  await visit('#/sessions?client=127.77.1.201', 'Sessions')
+  await page.getByRole('button', { name: `End the session of 127.77.1.201:${one.port}` }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'End it' }).click()
+  await one.closed
+  await page.getByText('No session is like that.').waitFor()
+  const three = await Promise.all([1, 2, 3].map(() => hold('127.77.1.202')))
+  await page.getByRole('searchbox', { name: 'Client' }).fill('127.77.1.202')
+  await page.getByRole('searchbox', { name: 'Client' }).press('Enter')
+  await page.getByText('3 sessions like that').waitFor()
+  await page.getByRole('button', { name: 'End these' }).click()
+  const act = page.getByRole('dialog').getByRole('button', { name: 'End 3' })
+  assert.equal(await act.getAttribute('aria-disabled'), 'true', 'it can be done without typing')
+  await page.getByLabel('Type 3 to go on').fill('3')
+  await act.click()
+  await Promise.all(three.map((s) => s.closed))
+})
+
+test('a pool finds its backends', async () => {
+  await visit('#/pools/dns', 'dns')
+  await page.getByRole('heading', { name: 'Discovery' }).waitFor()
+  await page.locator('.sources .state', { hasText: 'fresh' }).waitFor()
+  find(rig.dir, ['127.77.0.21:53', '127.77.0.22:53', '127.77.0.23:53'])
+  await page.getByRole('button', { name: 'Ask now' }).click()
+  await row('127.77.0.23:53').waitFor()
+  find(rig.dir, ['127.77.0.21:53', '127.77.0.22:53'])
+  await row('127.77.0.23:53').waitFor({ state: 'detached' })
+  await visit('#/events?q=dns', 'Events')
+  await page.getByText('1 added, 3 backends now').waitFor()
+})
+
+test('the keyboard leads everywhere', async () => {
+  await visit('#/', 'Overview')
+  await page.keyboard.press('g')
+  await page.keyboard.press('p')
+  await heading('Pools').waitFor()
+  await page.keyboard.press('/')
+  await page.keyboard.type('part')
+  await page.getByRole('link', { name: 'partners' }).waitFor()
+  assert.equal(await page.locator('tr[data-row]').count(), 1)
+  assert.match(page.url(), /#\/pools\?q=part$/)
+  await page.keyboard.press('Escape')
+  await page.keyboard.press('?')
+  await page.getByRole('dialog', { name: 'Keys' }).waitFor()
+  await page.keyboard.press('Escape')
+  await page.getByRole('dialog').waitFor({ state: 'detached' })
+  await page.goBack()
+  await heading('Overview').waitFor()
+})
+
+test('a thousand backends scroll', async () => {
+  await visit('#/pools/many', 'many')
+  await page.locator('tr[data-row]').nth(20).waitFor()
+  assert.equal(await page.getByRole('table').getAttribute('aria-rowcount'), String(many + 1))
+  const devtools = await page.context().newCDPSession(page)
+  // What the page's thread spends on script, style and layout, in milliseconds of CPU: a busy machine does not add to it.
+  await devtools.send('Performance.enable', { timeDomain: 'threadTicks' })
+  const spent = async () => {
+    const { metrics } = await devtools.send('Performance.getMetrics')
+    return 1000 * metrics.filter((m) => ['ScriptDuration', 'LayoutDuration', 'RecalcStyleDuration'].includes(m.name)).reduce((n, m) => n + m.value, 0)
+  }
+  const began = await spent()
+  const frames = await page.evaluate(async () => {
+    const gaps = []
+    for (let last = performance.now(), y = 0; y < document.documentElement.scrollHeight; y += 200) {
+      scrollTo(0, y)
+      const now = await new Promise(requestAnimationFrame)
+      gaps.push(now - last)
+      last = now
+    }
+    return gaps.sort((a, b) => a - b)
+  })
+  const each = (await spent() - began) / frames.length
+  console.log(`scrolling: ${each.toFixed(1)} ms of work a frame; half of the frames came within ${frames[Math.floor(frames.length / 2)].toFixed(1)} ms`)
+  assert.ok(each < 12, `a frame takes ${each} ms of work; 60 a second leave 16`)
+  await page.getByText('127.77.19.231:9000').waitFor()
+  const there = await page.locator('tr[data-row]').count()
+  assert.ok(there < 80, `${there} rows exist at once`)
+})
+
+test('numbers that are old are said to be', async () => {
+  await visit('#/', 'Overview')
+  await page.locator('.link-state', { hasText: 'Live' }).waitFor()
+  rig.lb.kill('SIGSTOP')
+  await page.getByRole('alert').filter({ hasText: 'Stale since' }).waitFor()
+  assert.ok(await page.locator('.chart.stale').count(), 'the charts look alive')
+  await shot('stale')
+  rig.lb.kill('SIGCONT')
+  await page.getByRole('alert').waitFor({ state: 'detached', timeout: 30_000 })
+  await page.locator('.link-state', { hasText: 'Live' }).waitFor()
+})
+
+test('a configuration is edited, refused, applied and rolled back', async () => {
+  const { paths } = await api('/openapi.json')
+  const kept = paths['/api/v1/configs'] !== undefined
+  if (!kept) refused.push(/\/api\/v1\/configs$/)
+  await visit('#/configuration', 'Configuration')
+  if (!kept) { // where that part of the API is missing the page says so
+    await page.getByText('This awe4lb has no configurations to edit.').waitFor()
+    return
+  }
+  await page.getByRole('link', { name: 'main' }).click()
+  const editor = page.getByLabel('Configuration, TOML')
+  await editor.waitFor()
+  await page.locator('.verdict', { hasText: 'No mistakes' }).waitFor()
+  const lines = fs.readFileSync(path.join(rig.dir, 'awe4lb.toml'), 'utf8').split('\n')
+  const type = async (n, text) => { // replaces line n
+    await editor.press('Control+Home')
+    for (let i = 1; i < n; i++) await editor.press('ArrowDown')
+    await editor.press('Home')
+    await editor.press('Shift+End')
+    await page.keyboard.insertText(text)
+  }
+  const at = lines.indexOf('policy = "leastconn"') + 1
+  await type(at, 'policy = "rand"')
+  await page.locator('.verdict').getByRole('button', { name: `line ${at}` }).waitFor()
+  await page.locator('.cm-lint-marker-error').waitFor()
+  assert.equal(await page.getByRole('button', { name: 'Review and apply' }).getAttribute('aria-disabled'), 'true')
+  await shot('mistake')
+  await type(at, 'policy = "p2c"')
+  await page.locator('.verdict', { hasText: 'No mistakes' }).waitFor()
+  await page.getByRole('button', { name: 'Review and apply' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByText('What will change').waitFor()
+  await dialog.getByRole('row', { name: 'policy = "p2c"' }).waitFor()
+  await shot('review')
+  await accessible('the review')
+  await dialog.getByRole('button', { name: 'Apply' }).click()
+  await dialog.waitFor({ state: 'detached' })
+  assert.equal((await api('/pools/partners')).policy, 'p2c')
+  await page.getByRole('button', { name: 'History' }).click()
+  await page.getByRole('button', { name: /^Compare version/ }).last().click() // the first that was kept
+  await page.getByRole('dialog').getByRole('row', { name: 'policy = "leastconn"' }).waitFor()
+  await page.getByRole('dialog').getByRole('button', { name: 'Roll back' }).click()
+  await page.getByRole('dialog').waitFor({ state: 'detached' })
+  await until('the policy is back', async () => (await api('/pools/partners')).policy === 'leastconn')
+})
+
+// The long table is one of which most rows do not exist.
+const views = [['pools/many', 'many'], ['', 'Overview'], ['frontends', 'Frontends'], ['frontends/web', 'web'], ['pools', 'Pools'], ['pools/web', 'web'],
+  ['sessions', 'Sessions'], ['events', 'Events'], ['certificates', 'Certificates'], ['configuration', 'Configuration']]
+
+for (const scheme of ['light', 'dark']) {
+  test(`every view is accessible and fits, ${scheme}`, async () => {
+    await page.emulateMedia({ colorScheme: scheme })
+    for (const [size, viewport] of Object.entries({ wide, tablet, phone })) {
+      await page.setViewportSize(viewport)
+      for (const [address, name] of views) {
+        await visit('#/' + address, name)
+        await page.locator('.link-state', { hasText: 'Live' }).waitFor({ state: 'attached' })
+        if (address === '') await page.locator('.paths .node').first().waitFor()
+        await shot(`${address.replace('/', '-') || 'overview'}-${size}-${scheme}`)
+        await accessible(`${name}, ${size}, ${scheme}`)
+        const beyond = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
+        assert.ok(beyond <= 0, `${name} is ${beyond} px too wide at ${viewport.width}`)
+        for (const width of await page.locator('.table th:first-child').evaluateAll((all) => all.map((th) => th.offsetWidth))) {
+          assert.ok(width >= 120, `the first column of ${name} has ${width} px at ${viewport.width}`)
+        }
+      }
+    }
+    await page.setViewportSize(wide)
+  })
+}
+
+test('who may only read sees why an action is off', async () => {
+  await visit('#/', 'Overview')
+  await page.getByRole('button', { name: 'Log out' }).click()
+  await logIn('rob')
+  await visit('#/pools/web', 'web')
+  const drain = row(backends[0]).getByRole('button', { name: `Drain ${backends[0]}` })
+  await drain.waitFor()
+  assert.equal(await drain.getAttribute('aria-disabled'), 'true')
+  assert.equal(await drain.getAttribute('title'), 'This needs the role operate; you have read.')
+  await drain.click({ force: true })
+  assert.equal(await page.getByRole('dialog').count(), 0)
+})
+
+test('nothing strayed, nothing went wrong unseen', () => {
+  assert.deepEqual(strayed, [], 'requests to other hosts')
+  assert.deepEqual(errors, [], 'errors in the console')
+})
