@@ -32,6 +32,8 @@ var rank = map[string]int{
 	"awe4lb/internal/privilege":  1,
 	"awe4lb/internal/socketfile": 1,
 	"awe4lb/internal/systemd":    1,
+	"awe4lb/internal/client":     1,
+	"awe4lb/internal/human":      0,
 	"awe4lb/internal/lbtest":     0,
 	"awe4lb/internal/filestamp":  0,
 
