@@ -56,6 +56,7 @@ var only = map[string][]string{
 	"github.com/VictoriaMetrics/metrics":       {"awe4lb/admin"},
 	"github.com/BurntSushi/toml":               {"awe4lb/config", "awe4lb/discovery"},
 	"github.com/spf13/cobra":                   {"awe4lb/internal/cli"},
+	"github.com/spf13/pflag":                   {"awe4lb/internal/cli"},
 	"golang.org/x/net/dns/dnsmessage":          {"awe4lb/internal/cli"},
 	"github.com/miekg/dns":                     {"awe4lb/discovery"},
 	"github.com/coder/websocket":               {"awe4lb/discovery"},

@@ -261,6 +261,7 @@ func TestCheckAndExitCodes(t *testing.T) {
 		{[]string{"version"}, 0, "awe4lb dev", ""},
 		{[]string{"--help"}, 0, "awe4lb demo", ""},
 		{[]string{"run", "--help"}, 0, "SIGHUP", ""},
+		{[]string{"discovery", "refresh", "--help"}, 0, "Whom to ask, as whom, and how to answer:\n  -o, --output", ""},
 		{[]string{"completion", "bash"}, 0, "__start_awe4lb", ""},
 	} {
 		code, stdout, stderr := result(t, tc.args...)

@@ -78,14 +78,13 @@ func Execute(p Program, args []string) int {
 	root := newRoot(p)
 	root.SetArgs(args)
 	err := root.Execute()
-	if err == nil {
-		return exitOK
+	code := exitCodeOf(err)
+	if code == exitOK {
+		return code
 	}
-	var e exitError
-	if !errors.As(err, &e) {
-		// cobra's own: a flag or command it does not know
+	if code == exitUsage {
 		fmt.Fprintf(os.Stderr, "awe4lb: %v\nTry 'awe4lb --help'.\n", err)
-		return exitUsage
+		return code
 	}
 	var inFile config.Errors
 	var named certs.Errors // files that it names
@@ -95,9 +94,23 @@ func Execute(p Program, args []string) int {
 	case errors.As(err, &named):
 		fmt.Fprintf(os.Stderr, "%v\nawe4lb: %s\n", err, Plural(len(named), "mistake"))
 	default:
-		fmt.Fprintf(os.Stderr, "awe4lb: %v\n", err)
+		text := err.Error() // the mistakes, each on its line, then what they make
+		lines := strings.LastIndexByte(text, '\n') + 1
+		fmt.Fprintf(os.Stderr, "%sawe4lb: %s\n", text[:lines], text[lines:])
 	}
-	return e.code
+	return code
+}
+
+// exitCodeOf returns the exit code for what a command returns.
+func exitCodeOf(err error) int {
+	var e exitError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &e):
+		return e.code
+	}
+	return exitUsage // also cobra's own: a flag or command it does not know
 }
 
 // Plural returns a number with its noun: 1 mistake, 2 mistakes.
@@ -108,17 +121,19 @@ func Plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-const rootHelp = `awe4lb balances TCP connections over backends.
+const rootHelp = `awe4lb balances TCP connections and UDP datagrams over backends.
 
 It reads one TOML file, listens on the frontends in it, and relays each connection to a backend of a pool. Without a
-command it does what 'awe4lb run' does.
+command it does what 'awe4lb run' does. The commands that watch and change what runs speak with its admin, on
+127.0.0.1:7070 unless --admin, --config or $AWE4LB_ADMIN says otherwise.
 
 Start with 'awe4lb demo': it brings its own backends.`
 
 const rootExample = `  awe4lb demo                          # see it work
   awe4lb check --config /etc/awe4lb.toml
   awe4lb run --config /etc/awe4lb.toml
-  curl http://127.0.0.1:7070/api/v1/status
+  awe4lb backends
+  awe4lb drain web/127.0.0.1:9001
   kill -HUP $(pidof awe4lb)            # reload`
 
 func newRoot(p Program) *cobra.Command {
@@ -134,8 +149,26 @@ func newRoot(p Program) *cobra.Command {
 		RunE:          func(*cobra.Command, []string) error { return p.Run(path, nil) },
 	}
 	configFlag(root, &path)
-	root.AddCommand(newRun(p), newCheck(p), newCert(p), newPassword(), newConvert(), newDemo(p), newDemoBackend(), newVersion(p))
+	loadForCompletion = p.adminOf
+	group(root, "run", "Run it", newRun(p), newCheck(p), newDemo(p))
+	group(root, "watch", "Watch what runs", newStatus(p), newFrontends(p), newPools(p), newBackends(p), newSessions(p), newEvents(p),
+		newHealth(p), newDiscovery(p))
+	group(root, "change", "Change what runs", newDrain(p), newMaintenance(p), newEnable(p), newWeight(p), newKill(p), newConfig(p), newReload(p), newLogLevel(p))
+	group(root, "tools", "Tools", newCert(p), newPassword(), newConvert(), newVersion(p))
+	root.SetHelpCommandGroupID("tools")
+	root.SetCompletionCommandGroupID("tools")
+	root.AddCommand(newDemoBackend())
 	return root
+}
+
+// group adds commands that help lists together, in this order.
+func group(root *cobra.Command, id, title string, commands ...*cobra.Command) {
+	cobra.EnableCommandSorting = false
+	root.AddGroup(&cobra.Group{ID: id, Title: title + ":"})
+	for _, c := range commands {
+		c.GroupID = id
+		root.AddCommand(c)
+	}
 }
 
 func configFlag(c *cobra.Command, path *string) {
