@@ -132,7 +132,7 @@ Start with 'awe4lb demo': it brings its own backends.`
 const rootExample = `  awe4lb demo                          # see it work
   awe4lb check --config /etc/awe4lb.toml
   awe4lb run --config /etc/awe4lb.toml
-  awe4lb backends
+  awe4lb top                           # watch it live
   awe4lb drain web/127.0.0.1:9001
   kill -HUP $(pidof awe4lb)            # reload`
 
@@ -151,7 +151,7 @@ func newRoot(p Program) *cobra.Command {
 	configFlag(root, &path)
 	loadForCompletion = p.adminOf
 	group(root, "run", "Run it", newRun(p), newCheck(p), newDemo(p))
-	group(root, "watch", "Watch what runs", newStatus(p), newFrontends(p), newPools(p), newBackends(p), newSessions(p), newEvents(p),
+	group(root, "watch", "Watch what runs", newStatus(p), newTop(p), newFrontends(p), newPools(p), newBackends(p), newSessions(p), newEvents(p),
 		newHealth(p), newDiscovery(p))
 	group(root, "change", "Change what runs", newDrain(p), newMaintenance(p), newEnable(p), newWeight(p), newKill(p), newConfig(p), newReload(p), newLogLevel(p))
 	group(root, "tools", "Tools", newCert(p), newPassword(), newConvert(), newVersion(p))
