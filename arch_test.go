@@ -37,6 +37,7 @@ var rank = map[string]int{
 	"awe4lb/internal/human":      0,
 	"awe4lb/internal/lbtest":     0,
 	"awe4lb/internal/filestamp":  0,
+	"awe4lb/internal/confstore":  0,
 
 	"awe4lb/internal/real/follow": 3, // of tests, with the tag real
 }

@@ -24,6 +24,7 @@ import (
 	"awe4lb/engine"
 	"awe4lb/health"
 	"awe4lb/internal/cli"
+	"awe4lb/internal/confstore"
 	"awe4lb/internal/logs"
 	"awe4lb/internal/privilege"
 	"awe4lb/internal/socketfile"
@@ -89,6 +90,7 @@ func checkHost(cfg *config.Config) []error {
 type process struct {
 	// Set once, never changed.
 	path     string
+	store    *confstore.Store
 	started  time.Time
 	logs     *logs.Logs
 	issuer   *acme.Issuer
@@ -102,6 +104,7 @@ type process struct {
 
 	// Shared: atomics.
 	reloads atomic.Pointer[admin.Reloads] // written under mu; what it points to is not changed
+	now     atomic.Pointer[admin.Running] // likewise
 
 	// members is held while who belongs to a pool changes, so that the director and the health checks hear of it in the same
 	// order. It is taken after mu.
@@ -181,12 +184,12 @@ func (p *process) end(signals signals) {
 
 // start brings everything up in order: configuration, logs, data plane, admin; then it gives up root.
 func start(path string) (*process, error) {
-	cfg, err := config.Load(path)
+	p := &process{path: path, started: time.Now(), logs: logs.New(), director: balancer.NewDirector(), ordered: make(chan struct{}, 1)}
+	cfg, err := p.first(path)
 	if err != nil {
 		return nil, cli.BadConfig(err)
 	}
-	p := &process{path: path, started: time.Now(), logs: logs.New(), director: balancer.NewDirector(), cfg: cfg,
-		ordered: make(chan struct{}, 1)}
+	p.cfg = cfg
 	if cfg.Engine.User != "" {
 		if err := privilege.Check(cfg.Engine.User, cfg.Engine.Group); err != nil {
 			return nil, cli.BadConfig(err)
@@ -242,7 +245,7 @@ func start(path string) (*process, error) {
 	p.reloads.Store(&admin.Reloads{Last: time.Now(), LastOK: true})
 	if cfg.Admin.Bind != "" {
 		p.admin, err = admin.Start(&cfg.Admin, admin.Options{Engine: p.engine, Director: p.director,
-			Reload: p.reload, Reloads: p.history, Log: p.logs.Log,
+			Reload: p.reload, Reloads: p.history, Configs: p, Log: p.logs.Log,
 			Version: version, Revision: revision(), Started: p.started, File: path,
 			Certificates: p.keeper, Issuer: p.issuer, Health: p.health, Discovery: p.sources,
 			Level: p.logs.Level, SetLevel: p.logs.SetLevel, End: p.orderEnd})
@@ -279,6 +282,9 @@ func start(path string) (*process, error) {
 	}
 	_, sessions := p.engine.Sessions()
 	_, flows := p.engine.Flows()
+	if name := p.now.Load().Name; name != confstore.Main {
+		p.logs.Log.Warn("a configuration runs that was selected in place of the file", "config", name, "file", path)
+	}
 	p.logs.Log.Info("ready", "version", version, "config", path, "config_version", report.Version, "shards", shards,
 		"session_limit", sessions, "flow_limit", flows)
 	return p, nil
@@ -381,10 +387,23 @@ func (p *process) mistakes(err error) string {
 }
 
 func (p *process) tryReload() (*balancer.Report, error) {
-	cfg, err := config.Load(p.path)
+	c, err := p.selected()
 	if err != nil {
 		return nil, err
 	}
+	cfg, err := p.parse(c, p.cfg)
+	if err != nil {
+		return nil, err
+	}
+	report, err := p.enact(cfg)
+	if err == nil {
+		p.now.Store(&admin.Running{Name: c.Name, Text: c.Text, Stored: c.Stored, Config: cfg})
+	}
+	return report, err
+}
+
+// enact makes cfg what everything goes by, all or nothing. Under mu.
+func (p *process) enact(cfg *config.Config) (*balancer.Report, error) {
 	applyLogs, discardLogs, err := p.logs.Prepare(cfg.Log)
 	if err != nil {
 		return nil, &admin.Refusal{Status: http.StatusUnprocessableEntity, Err: err}
@@ -414,6 +433,7 @@ func (p *process) tryReload() (*balancer.Report, error) {
 	applyLogs()
 	applyAdmin()
 	p.engine.SetAccess(p.logs.HasAccess())
+	p.store.Move(cfg.Admin.Configs)
 	p.cfg = cfg
 	p.warn(cfg)
 	return report, nil

@@ -72,7 +72,13 @@ type instance struct {
 // startInstance runs awe4lb with a configuration and waits until it is ready.
 func startInstance(t *testing.T, text string, extraEnv ...string) *instance {
 	t.Helper()
-	in := &instance{t: t, path: filepath.Join(t.TempDir(), "awe4lb.toml"), ended: make(chan struct{})}
+	return startInstanceIn(t, t.TempDir(), text, extraEnv...)
+}
+
+// startInstanceIn is startInstance with the folder of the configuration.
+func startInstanceIn(t *testing.T, dir, text string, extraEnv ...string) *instance {
+	t.Helper()
+	in := &instance{t: t, path: filepath.Join(dir, "awe4lb.toml"), ended: make(chan struct{})}
 	in.write(text)
 	in.cmd = command("run", "--config", in.path)
 	in.cmd.Env = append(in.cmd.Env, extraEnv...)

@@ -30,6 +30,7 @@ type Options struct {
 	Director *balancer.Director
 	Reload   func() (*balancer.Report, error) // safe from any goroutine
 	Reloads  func() Reloads                   // safe from any goroutine
+	Configs  Configs                          // what runs, and how it is changed
 	Log      *slog.Logger
 	Version  string    // of the program
 	Revision string    // the commit it was built from; "" when unknown
@@ -148,6 +149,9 @@ func Start(c *config.Admin, o Options) (*Server, error) {
 // apply is called; then logins end unless everything is as it was.
 func (s *Server) Prepare(c *config.Admin) (apply func(), err error) {
 	next, err := newAccess(c)
+	if err == nil {
+		err = s.staysClosed(c)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -30,15 +30,16 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 // rig is an admin in front of a working engine.
 type rig struct {
-	t      *testing.T
-	e      *engine.Engine
-	udp    string // the backend of frontend d
-	d      *balancer.Director
-	s      *Server
-	url    string
-	reload func() (*balancer.Report, error)
-	level  atomic.Int32
-	ended  atomic.Bool
+	t       *testing.T
+	e       *engine.Engine
+	udp     string // the backend of frontend d
+	d       *balancer.Director
+	s       *Server
+	url     string
+	reload  func() (*balancer.Report, error)
+	configs *configsOf
+	level   atomic.Int32
+	ended   atomic.Bool
 }
 
 // newRig starts an engine on a free port with the backends given, and an admin for it.
@@ -60,15 +61,10 @@ func newRig(t *testing.T, backends ...string) *rig {
 	r.udp = lbtest.EchoDatagrams(t)
 	text += "]\n[frontends.d]\nbind = [\"127.0.0.1:0\"]\nprotocol = \"udp\"\npool = \"d\"\nudp = { buffer_size = 100 }\n" +
 		fmt.Sprintf("[pools.d]\npersistence = { max_entries = 100 }\noutliers = {}\nbackends = [{ address = %q }]\n", r.udp)
-	cfg, err := config.Parse("test.toml", []byte(text+"[pools.unused]\nbackends = [{ address = \"unix:/x\", weight = 0 }]\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.d.Apply(cfg); err != nil {
-		t.Fatal(err)
-	}
+	text += "[pools.unused]\nbackends = [{ address = \"unix:/x\", weight = 0 }]\n"
+	r.configs = newConfigs(r, filepath.Join(t.TempDir(), "test.toml"), []byte(text))
 	r.s, err = Start(open(config.Address{IP: netip.MustParseAddrPort("127.0.0.1:0")}), Options{
-		Engine: r.e, Director: r.d, Log: log, Version: "v1.2.3", Revision: "abc", File: "test.toml",
+		Engine: r.e, Director: r.d, Configs: r.configs, Log: log, Version: "v1.2.3", Revision: "abc", File: "test.toml",
 		Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 		Level:   func() slog.Level { return slog.Level(r.level.Load()) }, SetLevel: func(l slog.Level) { r.level.Store(int32(l)) },
 		End:    func() { r.ended.Store(true) },
@@ -102,6 +98,11 @@ func (r *rig) do(method, path string, headers ...string) (int, string, http.Head
 			req.Header.Set(headers[i], headers[i+1])
 		}
 	}
+	return r.send(req)
+}
+
+func (r *rig) send(req *http.Request) (int, string, http.Header) {
+	r.t.Helper()
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		r.t.Fatal(err)

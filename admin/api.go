@@ -47,7 +47,7 @@ type streamed struct{}
 
 // endpoints is the API, in the order of the document.
 func endpoints() []endpoint {
-	return slices.Concat(generalEndpoints(), watchEndpoints(), discoveryEndpoints(), orderEndpoints(), sessionEndpoints(), processEndpoints(), persistenceEndpoints(), limitEndpoints())
+	return slices.Concat(generalEndpoints(), watchEndpoints(), discoveryEndpoints(), orderEndpoints(), sessionEndpoints(), processEndpoints(), persistenceEndpoints(), limitEndpoints(), configEndpoints())
 }
 
 func generalEndpoints() []endpoint {
@@ -183,7 +183,8 @@ func (c *call) checkContentType(body any) error {
 	if _, ok := body.(text); ok {
 		wants = append(wants, "application/toml")
 	}
-	if slices.Contains(wants, kind) || kind == "" && body == nil && len(c.PostBody()) == 0 {
+	_, isText := body.(text) // which may be left out where there is one already
+	if slices.Contains(wants, kind) || kind == "" && (body == nil || isText) && len(c.PostBody()) == 0 {
 		return nil
 	}
 	if kind == "" && body == nil {

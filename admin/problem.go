@@ -3,10 +3,13 @@ package admin
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
+	"syscall"
 
 	"awe4lb/config"
 	"awe4lb/engine"
+	"awe4lb/internal/confstore"
 	"awe4lb/tlsbridge/certs"
 
 	"github.com/valyala/fasthttp"
@@ -29,6 +32,7 @@ type mistake struct {
 	File    string `json:"file,omitempty" description:"file, line and key are missing for files that the configuration names"`
 	Line    int    `json:"line,omitempty"`
 	Key     string `json:"key,omitempty"`
+	Pointer string `json:"pointer,omitempty" description:"JSON pointer into the body, in place of file and line, where that was JSON"`
 	Message string `json:"message" description:"the whole line as awe4lb check prints it"`
 }
 
@@ -63,6 +67,15 @@ func asProblem(err error) *problem {
 	case errors.As(err, &named):
 		p = problemf(fasthttp.StatusUnprocessableEntity, "files that the configuration names cannot be used%s", stays)
 		p.Errors = mistakesOf(named)
+	case errors.Is(err, confstore.ErrNotFound):
+		p = problemf(fasthttp.StatusNotFound, "%v", err)
+	case errors.Is(err, confstore.ErrName):
+		p = problemf(fasthttp.StatusBadRequest, "name of a configuration: %v", err)
+	case errors.Is(err, confstore.ErrTooLarge):
+		p = problemf(fasthttp.StatusRequestEntityTooLarge, "%v", err)
+	case errors.Is(err, confstore.ErrTooMany), errors.Is(err, confstore.ErrNotFile), errors.Is(err, confstore.ErrIsMain),
+		errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		p = problemf(fasthttp.StatusConflict, "%v", err)
 	case errors.As(err, &bind), errors.As(err, &host):
 		p = problemf(fasthttp.StatusConflict, "%v%s", err, stays)
 	case errors.As(err, &refusal):

@@ -67,6 +67,9 @@ type accessListStatus struct {
 
 type configStatus struct {
 	File      string    `json:"file"`
+	Name      string    `json:"name"`              // main, or what was selected in its place
+	Unsaved   bool      `json:"unsaved,omitempty"` // something runs that was changed in memory only: a reload drops it
+	Stopped   bool      `json:"stopped,omitempty"` // by the API: nothing is listened on
 	Version   uint64    `json:"version"` // counts what was applied, the start being 1
 	LastTried time.Time `json:"last_tried"`
 	LastOK    bool      `json:"last_ok"`
@@ -235,10 +238,12 @@ func (s *Server) collect() *status {
 	snap, st := s.o.Director.Snapshot(), s.o.Engine.Stats()
 	checked := s.healthStatus()
 	r := s.o.Reloads()
+	now := s.o.Configs.Running()
 	out := &status{
 		Version: s.o.Version, Revision: s.o.Revision, Go: runtime.Version(), State: "running",
 		Started: s.o.Started.UTC().Truncate(time.Millisecond), Uptime: time.Since(s.o.Started).Seconds(),
-		Config: configStatus{File: s.o.File, Version: snap.Version, LastTried: r.Last.UTC().Truncate(time.Millisecond),
+		Config: configStatus{File: s.o.File, Name: now.Name, Unsaved: now.Unsaved(), Stopped: now.Stopped, Version: snap.Version,
+			LastTried: r.Last.UTC().Truncate(time.Millisecond),
 			LastOK: r.LastOK, Error: r.Error},
 		Frontends: []frontendStatus{}, Pools: []poolStatus{}, Retired: []backendStatus{}, Shards: []shardStatus{},
 	}

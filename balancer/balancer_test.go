@@ -372,6 +372,11 @@ func (p *plane) Prepare(next *Snapshot) (Plan, error) {
 	return p, p.err
 }
 
+func (p *plane) Preview(next *Snapshot) ([]Change, error) {
+	p.calls = append(p.calls, fmt.Sprint("preview ", next.Version))
+	return []Change{{Kind: "listener", Name: "x", Action: "added"}}, p.err
+}
+
 func (p *plane) BackendChanged(*Backend) {}
 
 func (p *plane) PrepareMembers(pool *Pool) {

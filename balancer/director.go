@@ -14,6 +14,10 @@ type Plane interface {
 	// fails nothing is left behind.
 	Prepare(next *Snapshot) (Plan, error)
 
+	// Preview returns what Commit would say after Prepare, or why Prepare would fail. It changes nothing, and opens nothing
+	// that could take a client.
+	Preview(next *Snapshot) ([]Change, error)
+
 	// Still runs f, twice at the worst, while nothing picks or releases a backend.
 	Still(f func())
 
@@ -83,6 +87,46 @@ func (d *Director) ApplyFound(cfg *config.Config, found map[string][]*config.Bac
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	old := d.current.Load()
+	next, known := d.candidate(cfg, found)
+	plan, err := d.plane.Prepare(next)
+	if err != nil {
+		return nil, err
+	}
+	d.beginCounting(next, known)
+	for _, p := range next.Pools {
+		startSlow(old.Pool(p.Config.Name), p)
+	}
+	next.sit()
+	next.keepSticks()
+	d.current.Store(next)
+	d.rosters = known.rosters
+	next.forgetHealth()
+	next.forgetAdvice()
+	report := reportOf(old, next)
+	report.Changes = append(report.Changes, plan.Commit()...)
+	d.retire(old, next, membersOf(old.Pools...))
+	d.remember(next)
+	return report, nil
+}
+
+// Preview returns what Apply would, as far as that shows beforehand, and changes nothing. Blocks while a change is made.
+func (d *Director) Preview(cfg *config.Config) (*Report, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old := d.current.Load()
+	next, _ := d.candidate(cfg, nil)
+	changes, err := d.plane.Preview(next)
+	if err != nil {
+		return nil, err
+	}
+	report := reportOf(old, next)
+	report.Changes = append(report.Changes, changes...)
+	return report, nil
+}
+
+// candidate builds the snapshot that follows the current one, and returns what it takes over. d.mu is held.
+func (d *Director) candidate(cfg *config.Config, found map[string][]*config.Backend) (*Snapshot, identities) {
+	old := d.current.Load()
 	known := identitiesOf(old)
 	known.orders = d.orders
 	for _, b := range d.retired {
@@ -98,26 +142,7 @@ func (d *Director) ApplyFound(cfg *config.Config, found map[string][]*config.Bac
 		known.frontends[name] = f.Live
 	}
 	known.rosters = d.rostersFor(cfg, found)
-	next := build(cfg, old.Version+1, known)
-	plan, err := d.plane.Prepare(next)
-	if err != nil {
-		return nil, err
-	}
-	d.beginCounting(next, known)
-	for _, p := range next.Pools {
-		startSlow(old.Pool(p.Config.Name), p)
-	}
-	next.sit()
-	next.keepSticks()
-	d.current.Store(next)
-	d.rosters = known.rosters
-	next.forgetHealth()
-	next.forgetAdvice()
-	report := &Report{Version: next.Version, Changes: compare(old, next), NeedRestart: needRestart(old, next)}
-	report.Changes = append(report.Changes, plan.Commit()...)
-	d.retire(old, next, membersOf(old.Pools...))
-	d.remember(next)
-	return report, nil
+	return build(cfg, old.Version+1, known), known
 }
 
 // beginCounting has the pools of next that now have a limit count their sessions. Pools without one are spared that, a third of

@@ -51,9 +51,10 @@ func TestHealthOutlivesSnapshots(t *testing.T) {
 // nowhere is a Plane that carries nothing.
 type nowhere struct{}
 
-func (nowhere) Still(f func())                   { f() }
-func (nowhere) Prepare(*Snapshot) (Plan, error)  { return nowhere{}, nil }
-func (nowhere) PrepareMembers(*Pool)             {}
-func (nowhere) CommitMembers(string, []*Backend) {}
-func (nowhere) Commit() []Change                 { return nil }
-func (nowhere) BackendChanged(*Backend)          {}
+func (nowhere) Still(f func())                      { f() }
+func (nowhere) Prepare(*Snapshot) (Plan, error)     { return nowhere{}, nil }
+func (nowhere) PrepareMembers(*Pool)                {}
+func (nowhere) CommitMembers(string, []*Backend)    {}
+func (nowhere) Commit() []Change                    { return nil }
+func (nowhere) BackendChanged(*Backend)             {}
+func (nowhere) Preview(*Snapshot) ([]Change, error) { return nil, nil }

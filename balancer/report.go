@@ -36,6 +36,10 @@ func (c Change) String() string {
 	return s
 }
 
+func reportOf(old, next *Snapshot) *Report {
+	return &Report{Version: next.Version, Changes: compare(old, next), NeedRestart: needRestart(old, next)}
+}
+
 // compare lists what differs between two snapshots.
 func compare(old, next *Snapshot) []Change {
 	changes := []Change{}
@@ -58,7 +62,7 @@ func compare(old, next *Snapshot) []Change {
 	}
 	for _, p := range old.Pools {
 		if next.Pool(p.Config.Name) == nil {
-			add("pool", p.Config.Name, "removed", "")
+			add("pool", p.Config.Name, "removed", leaving(p.Config, p.active()))
 		}
 	}
 	for _, p := range next.Pools {
@@ -104,9 +108,32 @@ func compareMembers(was, now *Pool, add func(kind, name, action, detail string))
 	}
 	for _, m := range was.Members { // in order
 		if now.members[m.Address] == nil {
-			add("backend", m.Pool+"/"+m.Name, "removed", sessions(m.Active()))
+			add("backend", m.Pool+"/"+m.Name, "removed", leaving(now.Config, m.Active()))
 		}
 	}
+}
+
+// active returns the number of sessions with the backends of p.
+func (p *Pool) active() (n int64) {
+	for _, m := range p.Members {
+		n += m.Active()
+	}
+	return n
+}
+
+// leaving says what becomes of n sessions with backends that are no longer configured; p is the last to say.
+func leaving(p *config.Pool, n int64) string {
+	are := fmt.Sprintf("%d sessions are", n)
+	if n == 1 {
+		are = "1 session is"
+	}
+	switch {
+	case n > 0 && p.OnRemoved == "cut":
+		return are + " cut"
+	case n > 0 && p.OnRemoved == "drain":
+		return fmt.Sprintf("%s drained within %v", are, p.DrainTimeout)
+	}
+	return sessions(n)
 }
 
 func sessions(n int64) string {

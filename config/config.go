@@ -38,6 +38,9 @@ type Config struct {
 	// at finds where a field stands, nil if no file was read. A function, so that printing a Config does not print what fields
 	// point to.
 	at func(field any) *Error
+
+	// reach is what Reach returns, a function for the same reason.
+	reach func() Reach
 }
 
 // At returns where a field stands, as "FILE:LINE: KEY", for mistakes that show only later: a file that is missing, a name
@@ -90,7 +93,7 @@ type Admin struct {
 	Tokens    []*AdminToken `toml:"tokens"`                                        // programs, by name
 	TLS       *AdminTLS     `toml:"tls"`                                           // nil: plain HTTP
 	Configs   string        `toml:"configs"`                                       // folder of named configurations; default "" = awe4lb.d beside the configuration file
-	AllowExec bool          `toml:"allow_exec"`                                    // configurations that come by the API may start programs: discovery and health checks of kind exec; default false
+	AllowExec bool          `toml:"allow_exec"`                                    // configurations that come by the API may start programs and name any file, see Beyond; default false
 	Upgrade   []string      `toml:"upgrade"`                                       // program and arguments, without a shell, that POST /api/v1/upgrade starts; default none
 	Compat    string        `toml:"compat" oneof:"none gobetween"`                 // default none; gobetween: /servers, /dump and /ping as gobetween has them
 	Push      AdminPush     `toml:"push"`                                          // see AdminPush

@@ -31,6 +31,8 @@ type decoder struct {
 	places map[any]place
 
 	matches, regexps int // counted by checkMatch
+
+	files []*string // the fields that hold paths of files and folders
 }
 
 // place is a spot in the file, and what stands there.
@@ -363,6 +365,9 @@ func (d *decoder) text(p *place, raw any, field any, want string) (string, bool)
 			problem = "the environment variables " + list(short(unset), "and") + " are not set"
 		}
 		d.fail(*p, Error{Problem: problem})
+		p.bad = true
+	case p.secret && out == NotShown:
+		d.fail(*p, Error{Got: quote(out), Want: "the secret itself", Hint: "this is what is shown in its place"})
 		p.bad = true
 	case !utf8.ValidString(out) || strings.ContainsFunc(out, unicode.IsControl):
 		d.fail(*p, Error{Got: p.got(), Want: "text without control characters"})

@@ -20,16 +20,21 @@ const maxFile = 4 << 20
 // file cannot be read, and else with an Errors that holds every mistake. It reads the file once, from beginning to
 // end, so that a pipe will do.
 func Load(path string) (*Config, error) {
+	text, err := Read(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, text)
+}
+
+// Read returns the text that Load parses; of a file that is too large, as much as shows that.
+func Read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	return Parse(path, text)
+	return io.ReadAll(io.LimitReader(f, maxFile+1))
 }
 
 // Parse returns the configuration in text, whole and validated. The error is an Errors that holds every mistake; when
@@ -55,6 +60,7 @@ func Parse(name string, text []byte) (*Config, error) {
 		d.cfg.Warnings = append(d.cfg.Warnings, w.Error())
 	}
 	d.cfg.at = d.positions()
+	d.cfg.reach = d.reached()
 	return d.cfg, nil
 }
 

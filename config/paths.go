@@ -23,6 +23,7 @@ func (d *decoder) localFolder(field *string) { d.localPath(field, "the path of a
 func (d *decoder) localPath(field *string, want string) {
 	p := d.places[field]
 	s := *field
+	d.files = append(d.files, field)
 	switch {
 	case p.bad || s == "":
 	case s == "~" || strings.HasPrefix(s, "~/"):

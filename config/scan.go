@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -77,6 +78,39 @@ type scanner struct {
 	tooMuch   string // the limit that ended the scan, in words
 
 	seen func(path []string) // called for each key in order; for tests, may be nil
+
+	// For those who change or show the text; nil for those who read it.
+	parts *parts
+	key   string // that the value being read belongs to
+}
+
+// parts is what stands where in a text.
+type parts struct {
+	statements []statement
+	strings    []span // values, with the keys they belong to
+	comments   []span
+}
+
+// statement is a [header], or a key with its value.
+type statement struct {
+	path    []string // whole
+	context int      // how much of path the header above has said
+	header  bool
+	span    // from its first byte to the end of its line, the comment included and the newline not
+	value   span
+}
+
+// span is a piece of the text, in bytes.
+type span struct {
+	from, to int
+	key      string
+}
+
+// partsOf returns what stands where in a text that is TOML.
+func partsOf(text string) *parts {
+	s := &scanner{text: text, line: 1, root: &node{line: 1}, parts: new(parts)}
+	s.document()
+	return s.parts
 }
 
 // scan returns the root of the tree of positions. It never fails: after a limit (tooMuch) or a syntax error the tree
@@ -95,14 +129,18 @@ func (s *scanner) document() {
 		if !more {
 			return
 		}
-		ok := false
+		start, ok := s.pos, false
 		if c == '[' {
 			ctx, ok = s.table()
+			s.state(statement{path: slices.Clone(s.path), context: len(s.path), header: true})
 		} else {
 			ok = s.assignment(ctx)
 		}
 		if !ok || !s.endOfLine() {
 			return
+		}
+		if s.parts != nil {
+			s.parts.statements[len(s.parts.statements)-1].span = span{from: start, to: s.pos}
 		}
 	}
 }
@@ -167,30 +205,50 @@ func (s *scanner) assignment(ctx *node) bool {
 	}
 	n.named, n.closed = true, true
 	s.report()
+	s.skipBlanks()
+	from, outerKey := s.pos, s.key
+	s.key = parts[last]
 	if !s.value(n) {
 		return false
 	}
+	s.key = outerKey
+	if s.nesting == 0 {
+		to := from + len(strings.TrimRight(s.text[from:s.pos], " \t"))
+		s.state(statement{path: slices.Clone(s.path), context: outer, value: span{from: from, to: to}})
+	}
 	s.path, s.pathBytes = s.path[:outer], outerBytes
 	return true
+}
+
+// state notes a statement, for those who want to know.
+func (s *scanner) state(st statement) {
+	if s.parts != nil {
+		s.parts.statements = append(s.parts.statements, st)
+	}
 }
 
 // value reads over one value and hangs what is inside of it under n.
 func (s *scanner) value(n *node) bool {
 	s.skipBlanks()
 	c, _ := s.peek()
+	from := s.pos
+	ok := false
 	switch {
 	case c == '[':
 		return s.array(n)
 	case c == '{':
 		return s.inlineTable(n)
 	case strings.HasPrefix(s.text[s.pos:], `"""`), strings.HasPrefix(s.text[s.pos:], `'''`):
-		return s.longString(c)
-	case c == '"':
-		return s.shortString(c)
-	case c == '\'':
-		return s.shortString(c)
+		ok = s.longString(c)
+	case c == '"', c == '\'':
+		ok = s.shortString(c)
+	default:
+		return s.scalar()
 	}
-	return s.scalar()
+	if s.parts != nil {
+		s.parts.strings = append(s.parts.strings, span{from, s.pos, s.key})
+	}
+	return ok
 }
 
 func (s *scanner) array(n *node) bool {

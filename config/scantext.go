@@ -207,6 +207,9 @@ func (s *scanner) skipComment() {
 	if n < 0 {
 		n = len(s.text) - s.pos
 	}
+	if s.parts != nil {
+		s.parts.comments = append(s.parts.comments, span{from: s.pos, to: s.pos + n})
+	}
 	s.pos += n
 }
 

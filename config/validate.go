@@ -54,6 +54,7 @@ func (d *decoder) checkOutput(output *string, want string) {
 	if !ok || p.bad {
 		return
 	}
+	d.files = append(d.files, output)
 	if s := *output; s == "" || strings.HasSuffix(s, "/") || len(s) >= 4096 {
 		d.refuse(p, complaint{want: want})
 	}

@@ -170,14 +170,8 @@ type plan struct {
 // even when the address moves to another frontend. On error everything it opened is closed again, and the error, a
 // *BindError for a listener, says which address could not be had.
 func (e *Engine) Prepare(next *balancer.Snapshot) (balancer.Plan, error) {
-	if err := learnZones(next.Config); err != nil {
+	if err := checkHost(next.Config); err != nil {
 		return nil, err
-	}
-	if err := checkSources(next.Config); err != nil {
-		return nil, err
-	}
-	if errs := checkDatagrams(next.Config); len(errs) > 0 {
-		return nil, errs[0] // awe4lb check tells all of them
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

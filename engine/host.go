@@ -59,6 +59,20 @@ func CheckHost(cfg *config.Config) []error {
 	return errs
 }
 
+// checkHost returns the first of what a reload finds this host not to have; awe4lb check tells all of it.
+func checkHost(cfg *config.Config) error {
+	if err := learnZones(cfg); err != nil {
+		return err
+	}
+	if err := checkSources(cfg); err != nil {
+		return err
+	}
+	if errs := checkDatagrams(cfg); len(errs) > 0 {
+		return errs[0]
+	}
+	return nil
+}
+
 // checkLocal makes sure that a is an address of this host. Only the kernel knows (127.0.0.0/8, local routes,
 // ip_nonlocal_bind), so it is asked to bind to the address, and to no port.
 func checkLocal(key string, a netip.Addr) error {

@@ -1,0 +1,161 @@
+package admin
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+
+	"awe4lb/balancer"
+	"awe4lb/config"
+	"awe4lb/internal/confstore"
+	"awe4lb/internal/convert"
+
+	"github.com/valyala/fasthttp"
+)
+
+// What configurations that come by the API may bring, and how they come: as TOML, as JSON, or as another balancer's JSON.
+
+type change = balancer.Change
+
+// mayBring returns what may object to a configuration that somebody sends.
+func (s *Server) mayBring(c *call, name string) func(next, running *config.Config) error {
+	return func(next, running *config.Config) error {
+		store := s.o.Configs.Store()
+		if !running.Admin.AllowExec {
+			trusted := []*config.Config{running}
+			if f, err := store.Read(confstore.Main); err == nil { // what its owner wrote since the last reload counts as well
+				if main, err := s.parseConfig(confstore.Main, f.Text); err == nil {
+					trusted = append(trusted, main)
+				}
+			}
+			if errs := next.Beyond(store.Files(), trusted...); errs != nil {
+				return errs
+			}
+		}
+		return s.keepsRole(c, name, next)
+	}
+}
+
+// mayRun returns what may object to a configuration that is stored. What is in main was checked when it came by the API, or
+// written by somebody who need not ask; others lie in a folder that says less about who wrote them.
+func (s *Server) mayRun(c *call, name string) func(next, running *config.Config) error {
+	if name != confstore.Main {
+		return s.mayBring(c, name)
+	}
+	return func(next, _ *config.Config) error { return s.keepsRole(c, name, next) }
+}
+
+// keepsRole refuses a configuration by which the caller could not take it back.
+func (s *Server) keepsRole(c *call, name string, next *config.Config) error {
+	if name != confstore.Main {
+		return nil // its [admin] does not count
+	}
+	a, err := newAccess(&next.Admin)
+	if err != nil {
+		return &Refusal{fasthttp.StatusUnprocessableEntity, err}
+	}
+	if a.roleNow(c.who) < configurer {
+		return problemf(fasthttp.StatusConflict, "[admin]: %s would not have the role %s any more, and nobody could be sure to be able to take it back; change that in the file, and reload", c.who, configurer)
+	}
+	return nil
+}
+
+// roleNow returns the role that somebody has by a, however they have shown who they are before.
+func (a *access) roleNow(who identity) role {
+	switch who.how {
+	case "basic", "cookie":
+		return a.users[who.name].role
+	case "bearer":
+		for _, t := range a.tokens {
+			if t.name == who.name {
+				return t.role
+			}
+		}
+		return nobody
+	case "certificate":
+		return a.clients
+	}
+	return a.anonymous
+}
+
+// staysClosed refuses an [admin] that opens to the network an admin that listens there: the address only changes at a start.
+func (s *Server) staysClosed(c *config.Admin) error {
+	bound, err := netip.ParseAddrPort(s.listener.Addr().String())
+	if err != nil || bound.Addr().IsLoopback() {
+		return nil // a unix socket, or this host
+	}
+	if !c.HasCredentials() || roleOf(c.Anonymous) > reader {
+		return errors.New("admin: it listens on " + net.JoinHostPort(bound.Addr().String(), "*") +
+			" until the next start, where others than this host reach it: want users, tokens or tls.client_ca, and anonymous none or read")
+	}
+	return nil
+}
+
+// configText returns the body as TOML. JSON of the original awe4lb or of gobetween is converted.
+func (c *call) configText() ([]byte, error) {
+	body := c.PostBody()
+	if !c.sendsJSON() {
+		return bytes.Clone(body), nil
+	}
+	var shape struct{ Servers json.RawMessage }
+	if json.Unmarshal(body, &shape) == nil && shape.Servers != nil {
+		r, err := convert.Convert("body", body, convert.Options{})
+		if err != nil {
+			return nil, problemf(fasthttp.StatusUnprocessableEntity, "%v", err)
+		}
+		return r.TOML, nil
+	}
+	text, err := config.FromJSON(body)
+	if err != nil {
+		return nil, problemf(fasthttp.StatusBadRequest, "%v", err)
+	}
+	return text, nil
+}
+
+func (c *call) sendsJSON() bool {
+	return bytes.HasPrefix(bytes.ToLower(c.Request.Header.ContentType()), []byte("application/json"))
+}
+
+// asSent makes mistakes in what was sent as JSON point there, and not into the TOML that was made of it.
+func (c *call) asSent(err error) error {
+	var mistakes config.Errors
+	if !c.sendsJSON() || len(c.PostBody()) == 0 || !errors.As(err, &mistakes) {
+		return err
+	}
+	p := asProblem(err)
+	for i := range p.Errors {
+		m := &p.Errors[i]
+		if _, rest, ok := strings.Cut(m.Message, ": "); ok { // FILE:LINE
+			m.Message = rest
+		}
+		m.File, m.Line, m.Pointer = "", 0, pointerOf(m.Key)
+	}
+	return p
+}
+
+// pointerOf returns the JSON pointer (RFC 6901) of a key such as frontends.web.bind[1].
+func pointerOf(key string) string {
+	var b strings.Builder
+	for key != "" {
+		part := ""
+		if strings.HasPrefix(key, `"`) {
+			end := strings.Index(key[1:], `"`) + 2
+			part, key = strings.Trim(key[:end], `"`), key[end:]
+		} else if i := strings.IndexAny(key, ".["); i >= 0 {
+			part, key = key[:i], key[i:]
+		} else {
+			part, key = key, ""
+		}
+		b.WriteString("/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(part))
+		for strings.HasPrefix(key, "[") {
+			index, rest, _ := strings.Cut(key[1:], "]")
+			b.WriteString("/" + index)
+			key = rest
+		}
+		key = strings.TrimPrefix(key, ".")
+	}
+	return b.String()
+}

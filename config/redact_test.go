@@ -1,0 +1,141 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestRedact(t *testing.T) {
+	text := `# the token = "geheim1"
+[admin.tokens.a]
+token = "geheim2-0123456789" # and password_hash geheim3
+role = "read"
+[admin.tokens.b]
+token = "${TOKEN}"
+[admin.tokens.c]
+token = "geheim4${TOKEN}"
+[admin.users]
+x = { password_hash = 'geheim5', role = "read" }
+[pools.web.health]
+kind = "redis"
+password = """
+geheim6"""
+[pools.web]
+passwrd = "a mistake is shown"
+[pools.web.discovery]
+kind = "http"
+url = "http://geheim9@x/"
+headers = ["X: geheim10"]
+[somewhere.else]
+password = ["geheim7", "geheim8"]
+`
+	got, err := Redact("x.toml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(got), "geheim") {
+		t.Errorf("got %s", got)
+	}
+	for _, want := range []string{`token = "${TOKEN}"`, `x = { password_hash = "(not shown)", role = "read" }`, `role = "read"`, "# (not shown)\n[admin", `passwrd = "a mistake`} {
+		if !strings.Contains(string(got), want) {
+			t.Errorf("%s is missing in %s", want, got)
+		}
+	}
+	if _, err := Redact("x.toml", []byte(`token = "geheim`)); err == nil || strings.Contains(err.Error(), "geheim") {
+		t.Errorf("not TOML: %v", err)
+	}
+	if _, err := Parse("x.toml", got); err == nil || !strings.Contains(err.Error(), "this is what is shown in its place") {
+		t.Errorf("stored again: %v", err)
+	}
+}
+
+// FuzzRedact: what is left is TOML with the same keys, and no secret.
+func FuzzRedact(f *testing.F) {
+	f.Add("token = \"geheim\"\n", "geheim")
+	f.Add("a = { password = 'x', b = [\"y\"] } # url\n", "x")
+	f.Fuzz(func(t *testing.T, text, secret string) {
+		before, err := ParseDocument("x", []byte(text))
+		if err != nil {
+			return
+		}
+		got, err := Redact("x", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := ParseDocument("x", got)
+		if err != nil {
+			t.Fatalf("%v\n%q\n%q", err, text, got)
+		}
+		same(t, before.Values, after.Values, "")
+	})
+}
+
+func same(t *testing.T, a, b any, key string) {
+	t.Helper()
+	switch a := a.(type) {
+	case map[string]any:
+		b, ok := b.(map[string]any)
+		if !ok || len(a) != len(b) {
+			t.Fatalf("%v is not %v", a, b)
+		}
+		for k := range a {
+			same(t, a[k], b[k], k)
+		}
+	case []any:
+		b, ok := b.([]any)
+		if !ok || len(a) != len(b) {
+			t.Fatalf("%v is not %v", a, b)
+		}
+		for i := range a {
+			same(t, a[i], b[i], key)
+		}
+	case string:
+		hidden := false
+		for _, s := range secretKeys() {
+			hidden = hidden || s == key
+		}
+		if hidden && b != NotShown && a != b || !hidden && a != b {
+			t.Fatalf("%s: %q became %q", key, a, b)
+		}
+		if hidden && b == a && a != NotShown && !isReference(`"`+a+`"`) {
+			t.Fatalf("%s: %q is shown", key, a)
+		}
+	}
+}
+
+func TestBeyond(t *testing.T) {
+	trusted := parseText(t, "[log]\noutput = \"/var/log/a\"\n[pools.a]\nbackends = []\nhealth = { kind = \"exec\", command = [\"/bin/true\"] }\n[pools.e]\ndiscovery = { kind = \"exec\", command = [\"/bin/list\"] }\n")
+	for text, want := range map[string]string{
+		"[log]\noutput = \"/var/log/a\"\n[log.access]\noutput = \"stdout\"\n":                                                "",
+		"[log]\noutput = \"/etc/cron.d/x\"\n":                                                                                "log.output",
+		"[log.access]\noutput = \"/dir/files/../../etc/x\"\n":                                                                "log.access.output",
+		"[log.access]\noutput = \"/dir/files/x\"\n":                                                                          "",
+		"[admin]\nallow_exec = true\n":                                                                                       "admin.allow_exec",
+		"[admin.tokens.a]\nfile = \"/etc/shadow\"\n":                                                                         "admin.tokens.a.file",
+		"[frontends.f]\nbind = [\"127.0.0.1:1\"]\n[[frontends.f.access.rules]]\ndeny_file = \"/etc/shadow\"\n":               "frontends.f.access.rules[0].deny_file",
+		"[pools.a]\nbackends = []\nhealth = { kind = \"exec\", command = [\"/bin/true\"] }\n":                                "",
+		"[pools.a]\nbackends = []\nhealth = { kind = \"exec\", command = [\"/bin/sh\"] }\n":                                  "pools.a.health",
+		"[pools.b]\nbackends = []\nhealth = { kind = \"exec\", command = [\"/bin/true\"], output_up = \"x\" }\n":             "pools.b.health",
+		"[pools.d]\ndiscovery = { kind = \"exec\", command = [\"/bin/sh\"] }\n":                                              "pools.d.discovery",
+		"[pools.e]\ndiscovery = { kind = \"exec\", command = [\"/bin/list\"] }\n":                                            "",
+		"[pools.d]\ndiscovery = { kind = \"file\", path = \"/etc/shadow\" }\n":                                               "pools.d.discovery.path",
+		"[frontends.f]\nbind = [\"127.0.0.1:1\"]\ntls = { certificates = [{ cert = \"/x.pem\", self_signed = [\"a\"] }] }\n": "frontends.f.tls.certificates[0].cert",
+	} {
+		var got []string
+		for _, e := range parseText(t, text).Beyond("/dir/files", trusted) {
+			got = append(got, e.Key)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s\ngot %q, want %q", text, got, want)
+		}
+	}
+}
+
+func parseText(t *testing.T, text string) *Config {
+	t.Helper()
+	c, err := Parse("/etc/awe4lb.toml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
