@@ -47,7 +47,7 @@ type streamed struct{}
 
 // endpoints is the API, in the order of the document.
 func endpoints() []endpoint {
-	return slices.Concat(generalEndpoints(), watchEndpoints(), discoveryEndpoints(), orderEndpoints(), sessionEndpoints(), processEndpoints(), persistenceEndpoints(), limitEndpoints(), configEndpoints())
+	return slices.Concat(generalEndpoints(), watchEndpoints(), discoveryEndpoints(), orderEndpoints(), sessionEndpoints(), processEndpoints(), persistenceEndpoints(), limitEndpoints(), configEndpoints(), changeEndpoints())
 }
 
 func generalEndpoints() []endpoint {

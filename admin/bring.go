@@ -125,13 +125,37 @@ func (c *call) asSent(err error) error {
 	if !c.sendsJSON() || len(c.PostBody()) == 0 || !errors.As(err, &mistakes) {
 		return err
 	}
+	p := withoutLines(err)
+	for i := range p.Errors {
+		p.Errors[i].Pointer = pointerOf(p.Errors[i].Key)
+	}
+	return p
+}
+
+// within makes mistakes in a configuration of which the body was the part at path point into the body, where they are there.
+func (c *call) within(path []string, err error) error {
+	var mistakes config.Errors
+	if !errors.As(err, &mistakes) {
+		return err
+	}
+	p := withoutLines(err)
+	for i := range p.Errors {
+		if pointer, inside := strings.CutPrefix(pointerOf(p.Errors[i].Key), "/"+strings.Join(path, "/")); inside && c.sendsJSON() {
+			p.Errors[i].Pointer = pointer
+		}
+	}
+	return p
+}
+
+// withoutLines is asProblem for mistakes in a text that the caller has not seen.
+func withoutLines(err error) *problem {
 	p := asProblem(err)
 	for i := range p.Errors {
 		m := &p.Errors[i]
 		if _, rest, ok := strings.Cut(m.Message, ": "); ok { // FILE:LINE
 			m.Message = rest
 		}
-		m.File, m.Line, m.Pointer = "", 0, pointerOf(m.Key)
+		m.File, m.Line = "", 0
 	}
 	return p
 }

@@ -1,0 +1,194 @@
+package admin
+
+import (
+	"slices"
+
+	"awe4lb/config"
+	"awe4lb/internal/confstore"
+
+	"github.com/valyala/fasthttp"
+)
+
+// The calls that change frontends, pools and backends in what runs: in its text, so that the whole of it is judged as the file is.
+
+func changeEndpoints() []endpoint {
+	return []endpoint{
+		{"PUT", "/api/v1/frontends/{name}", configurer, "make or replace a frontend; the body is its table", changeQuery{}, text{}, changed{}, (*Server).putFrontend},
+		{"DELETE", "/api/v1/frontends/{name}", configurer, "remove a frontend", changeQuery{}, nil, changed{}, (*Server).deleteFrontend},
+		{"PUT", "/api/v1/pools/{pool}", configurer, "make or replace a pool; the body is its table", changeQuery{}, text{}, changed{}, (*Server).putPool},
+		{"DELETE", "/api/v1/pools/{pool}", configurer, "remove a pool", changeQuery{}, nil, changed{}, (*Server).deletePool},
+		{"POST", "/api/v1/pools/{pool}/backends", configurer, "add a backend to a pool; the body is its table", changeQuery{}, text{}, changed{}, (*Server).addBackend},
+		{"DELETE", "/api/v1/pools/{pool}/backends/{address:*}", configurer, "remove a backend from a pool", changeQuery{}, nil, changed{}, (*Server).removeBackend},
+	}
+}
+
+type changeQuery struct {
+	DryRun  bool `query:"dry_run" description:"say what would happen, and change nothing"`
+	Persist bool `query:"persist" description:"write it back to the configuration's file; else a reload drops it"`
+}
+
+// changed is what a change did, or with dry_run would do.
+type changed struct {
+	Version     uint64   `json:"version" description:"of the configuration in force; with dry_run, that it would have"`
+	Changes     []change `json:"changes"`
+	NeedRestart []string `json:"need_restart,omitempty"`
+	Warnings    []string `json:"warnings,omitempty" description:"with dry_run"`
+	DryRun      bool     `json:"dry_run"`
+	Unsaved     bool     `json:"unsaved" description:"what runs is in memory only: a reload drops it"`
+}
+
+func (s *Server) putFrontend(c *call) (any, error) {
+	return s.putTable(c, "frontends", c.param("name"))
+}
+
+func (s *Server) deleteFrontend(c *call) (any, error) {
+	return s.removeTable(c, "frontends", c.param("name"), "frontend")
+}
+
+func (s *Server) putPool(c *call) (any, error) { return s.putTable(c, "pools", c.param("pool")) }
+
+func (s *Server) deletePool(c *call) (any, error) {
+	return s.removeTable(c, "pools", c.param("pool"), "pool")
+}
+
+func (s *Server) putTable(c *call, path ...string) (any, error) {
+	value, err := c.tableText()
+	if err != nil {
+		return nil, err
+	}
+	return s.edit(c, func(*Running, *config.Document) ([]string, any, error) { return path, value, nil })
+}
+
+func (s *Server) removeTable(c *call, section, name, kind string) (any, error) {
+	return s.edit(c, func(_ *Running, in *config.Document) ([]string, any, error) {
+		if tableIn(in.Values, section, name) == nil {
+			return nil, nil, notFound(kind, name)
+		}
+		return []string{section, name}, nil, nil
+	})
+}
+
+// tableIn returns a table in tables, nil when it is not there.
+func tableIn(values map[string]any, path ...string) map[string]any {
+	for _, key := range path {
+		values, _ = values[key].(map[string]any)
+	}
+	return values
+}
+
+func (s *Server) addBackend(c *call) (any, error) {
+	value, err := c.tableText()
+	if err != nil {
+		return nil, err
+	}
+	return s.editBackends(c, func(_ *Running, list []any) ([]any, error) { return append(list, value), nil })
+}
+
+func (s *Server) removeBackend(c *call) (any, error) {
+	address := c.param("address")
+	return s.editBackends(c, func(now *Running, list []any) ([]any, error) {
+		i := -1
+		if p := now.Config.Pool(c.param("pool")); p != nil && len(p.Backends) == len(list) {
+			i = slices.IndexFunc(p.Backends, func(b *config.Backend) bool { return b.Address.String() == address })
+		}
+		if i < 0 {
+			return nil, notFound("backend in the configuration", address)
+		}
+		return slices.Delete(list, i, i+1), nil
+	})
+}
+
+func (s *Server) editBackends(c *call, change func(now *Running, list []any) ([]any, error)) (any, error) {
+	pool := c.param("pool")
+	return s.edit(c, func(now *Running, in *config.Document) ([]string, any, error) {
+		table := tableIn(in.Values, "pools", pool)
+		if table == nil {
+			return nil, nil, notFound("pool", pool)
+		}
+		var list []any
+		switch v := table["backends"].(type) {
+		case []any:
+			list = slices.Clone(v)
+		case []map[string]any:
+			for _, b := range v {
+				list = append(list, b)
+			}
+		}
+		list, err := change(now, list)
+		return []string{"pools", pool, "backends"}, list, err
+	})
+}
+
+// tableText returns the body as a table.
+func (c *call) tableText() (map[string]any, error) {
+	text := c.PostBody()
+	if c.sendsJSON() {
+		toml, err := config.FromJSON(text)
+		if err != nil {
+			return nil, problemf(fasthttp.StatusBadRequest, "%v", err)
+		}
+		text = toml
+	}
+	d, err := config.ParseDocument("body", text)
+	if err != nil {
+		return nil, err
+	}
+	return d.Values, nil
+}
+
+// edit changes one value in the text of what runs, and makes the result what runs. what returns its path and the value that it
+// is to have, nil to remove it.
+func (s *Server) edit(c *call, what func(now *Running, in *config.Document) (path []string, value any, err error)) (any, error) {
+	var q changeQuery
+	if err := c.query(&q); err != nil {
+		return nil, err
+	}
+	now := s.o.Configs.Running()
+	tag := confstore.Tag(now.Text)
+	if err := c.ifMatch(tag); err != nil {
+		return nil, err
+	}
+	if now.Stopped {
+		return nil, problemf(fasthttp.StatusConflict, "the configuration is stopped: select one first")
+	}
+	document, err := config.ParseDocument(now.Name, now.Text)
+	if err != nil {
+		return nil, err
+	}
+	path, value, err := what(now, document)
+	if err != nil {
+		return nil, err
+	}
+	text, err := config.Edit(now.Text, path, value)
+	if err != nil {
+		return nil, problemf(fasthttp.StatusConflict, "%v", err)
+	}
+	ch := Change{Name: now.Name, Text: text, Stored: now.Stored, After: tag, Check: s.mayBring(c, now.Name)}
+	if q.DryRun {
+		preview, err := s.o.Configs.Preview(ch)
+		if err != nil {
+			return nil, c.within(path, err)
+		}
+		r := preview.Report
+		return changed{r.Version, r.Changes, r.NeedRestart, preview.Warnings, true, !q.Persist && confstore.Tag(text) != now.Stored}, nil
+	}
+	if q.Persist {
+		staged, err := s.o.Configs.Store().Stage(now.Name, text, c.who.String(), func(stored string) error {
+			if stored != now.Stored {
+				return problemf(fasthttp.StatusConflict, "the file has been changed since it was read: reload it first, or leave out persist")
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		defer staged.Discard() // unless it is committed
+		ch.Stored, ch.Keep = confstore.Tag(text), staged.Commit
+	}
+	r, err := s.o.Configs.Run(ch)
+	if err != nil {
+		return nil, c.within(path, err)
+	}
+	c.setETag(confstore.Tag(text))
+	return changed{r.Version, r.Changes, r.NeedRestart, nil, false, ch.Stored != confstore.Tag(text)}, nil
+}

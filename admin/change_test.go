@@ -1,0 +1,142 @@
+package admin
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// file returns the text of the file that the rig was started with.
+func (r *rig) file() string {
+	r.t.Helper()
+	path, err := r.configs.store.Path("main")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Clean(path))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestChanges(t *testing.T) {
+	r := newRig(t, "127.0.0.1:9")
+	before := r.file()
+	put := `{"backends": [{"address": "127.0.0.1:10"}], "policy": "random"}`
+
+	dry := decoded[changed](t, r.want(200, "PUT", "/api/v1/pools/new?dry_run=true", asJSON, put))
+	if !dry.DryRun || !dry.Unsaved || len(dry.Changes) == 0 || len(dry.Warnings) == 0 || r.d.Snapshot().Pool("new") != nil {
+		t.Errorf("%+v", dry)
+	}
+	did := decoded[changed](t, r.want(200, "PUT", "/api/v1/pools/new", asJSON, put))
+	if fmt.Sprint(did.Changes) != fmt.Sprint(dry.Changes) || !did.Unsaved || r.d.Snapshot().Pool("new") == nil {
+		t.Errorf("%+v; the dry run said %+v", did, dry)
+	}
+	if r.file() != before {
+		t.Error("the file has changed")
+	}
+	if list := decoded[configList](t, r.want(200, "GET", "/api/v1/configs", "", "")); !list.Unsaved {
+		t.Error("nothing is unsaved")
+	}
+	r.want(200, "PUT", "/api/v1/frontends/new?persist=true", asTOML, "bind = [\"127.0.0.1:0\"]\npool = \"new\"\n")
+	if got := r.file(); !strings.HasPrefix(got, before) || !strings.Contains(got, "[frontends.new]") || !strings.Contains(got, "[pools.new]") {
+		t.Errorf("got %s", got)
+	}
+	if list := decoded[configList](t, r.want(200, "GET", "/api/v1/configs", "", "")); list.Unsaved {
+		t.Error("something is unsaved")
+	}
+
+	r.want(200, "POST", "/api/v1/pools/new/backends", asJSON, `{"address": "127.0.0.1:11", "weight": 3}`)
+	r.want(422, "POST", "/api/v1/pools/new/backends", asJSON, `{"address": "127.0.0.1:11"}`) // twice
+	if p := r.d.Snapshot().Pool("new"); len(p.Members) != 2 || p.Members[1].Config.Weight != 3 {
+		t.Errorf("%d backends", len(p.Members))
+	}
+	r.want(200, "DELETE", "/api/v1/pools/new/backends/127.0.0.1:10", "", "")
+	r.want(404, "DELETE", "/api/v1/pools/new/backends/127.0.0.1:10", "", "")
+	if p := r.d.Snapshot().Pool("new"); len(p.Members) != 1 || p.Members[0].Name != "127.0.0.1:11" {
+		t.Error("the wrong backend is gone")
+	}
+
+	p := decoded[problem](t, r.want(422, "PUT", "/api/v1/pools/new", asJSON, `{"policy": "rand", "backends": [{"address": "nowhere"}]}`))
+	if len(p.Errors) != 2 || p.Errors[0].Line != 0 || !strings.Contains(p.Errors[0].Pointer+p.Errors[1].Pointer, "/backends/0/address") {
+		t.Errorf("%+v", p)
+	}
+	text := r.want(422, "DELETE", "/api/v1/pools/new", "", "") // a frontend uses it
+	if !strings.Contains(text, `"key": "frontends.new.pool"`) {
+		t.Error(text)
+	}
+	r.want(404, "DELETE", "/api/v1/pools/none", "", "")
+	r.want(422, "PUT", "/api/v1/pools/bad%20name", asJSON, `{}`)
+	r.want(200, "DELETE", "/api/v1/frontends/new", "", "")
+	r.want(200, "DELETE", "/api/v1/pools/new?persist=true", "", "")
+	if got := r.file(); strings.TrimSpace(got) != strings.TrimSpace(before) {
+		t.Errorf("got %s", got)
+	}
+
+	// The file that somebody has written by hand meanwhile is not overwritten.
+	if err := os.WriteFile(r.configs.store.Dir()+"/../test.toml", []byte(before+"# by hand\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.want(409, "PUT", "/api/v1/pools/new?persist=true", asJSON, put)
+	if r.d.Snapshot().Pool("new") != nil {
+		t.Error("it runs although it could not be stored")
+	}
+}
+
+// TestConcurrentChanges: each change that was accepted is there, and of two with the same If-Match one is.
+func TestConcurrentChanges(t *testing.T) {
+	r := newRig(t, "127.0.0.1:9")
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	accepted := map[string]bool{}
+	for i := range 8 {
+		all.Go(func() {
+			for j := range 5 {
+				name := fmt.Sprintf("new%d-%d", i, j)
+				status, text, _ := r.body("PUT", "/api/v1/pools/"+name, asJSON, `{"backends": []}`)
+				if status != 200 && status != 412 {
+					t.Errorf("%d %s", status, text)
+				}
+				mu.Lock()
+				accepted[name] = status == 200
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	n := 0
+	for name, ok := range accepted {
+		if got := r.d.Snapshot().Pool(name) != nil; got != ok {
+			t.Errorf("%s: accepted %v, there %v", name, ok, got)
+		}
+		if ok {
+			n++
+		}
+	}
+	if n == 0 {
+		t.Error("none was accepted")
+	}
+
+	_, _, header := r.body("GET", "/api/v1/config", "", "")
+	won := 0
+	for i := range 8 {
+		all.Go(func() {
+			status, text, _ := r.body("PUT", fmt.Sprint("/api/v1/pools/one", i), asJSON, `{"backends": []}`, "If-Match", header.Get("ETag"))
+			mu.Lock()
+			defer mu.Unlock()
+			if status == 200 {
+				won++
+			} else if status != 412 {
+				t.Errorf("%d %s", status, text)
+			}
+		})
+	}
+	all.Wait()
+	if won != 1 {
+		t.Errorf("%d of 8 won", won)
+	}
+}
