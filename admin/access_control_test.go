@@ -93,14 +93,14 @@ func bearer(secret string) func(*http.Request) {
 
 // TestRoles: each call against each role, by password and by token.
 func TestRoles(t *testing.T) {
-	for _, e := range endpoints() {
+	for _, e := range append(endpoints(), gobetweenEndpoints()...) {
 		path := pathParameter.ReplaceAllString(e.path, "nobody")
 		body := ""
 		if e.body != nil {
 			body = "{"
 		}
 		t.Run(e.method+" "+e.path, func(t *testing.T) {
-			g := newGuarded(t, nil)
+			g := newGuarded(t, func(c *config.Admin) { c.Compat = "gobetween" })
 			g.reload = g.nothingChanges
 			for r := nobody; r <= configurer; r++ {
 				for _, how := range []string{"bearer", "basic"} {

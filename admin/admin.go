@@ -79,9 +79,10 @@ type Server struct {
 	grace    time.Duration // of Stop
 
 	// Shared, each with its own lock or atomic.
-	access   atomic.Pointer[access]  // replaced by reloads
-	history  atomic.Pointer[history] // replaced every historyStep
-	streams  atomic.Int32            // open now
+	access   atomic.Pointer[access]   // replaced by reloads
+	history  atomic.Pointer[history]  // replaced every historyStep
+	counted  atomic.Pointer[counters] // replaced every historyStep
+	streams  atomic.Int32             // open now
 	stopping sync.Once
 	clients  clients
 	logins   logins

@@ -94,6 +94,16 @@ func (s *Server) routes() fasthttp.RequestHandler {
 		r.Handle(method, "/metrics", s.metricsForReaders)
 	}
 	s.pageRoutes(r)
+	for _, e := range gobetweenEndpoints() {
+		h := s.serve(e)
+		r.Handle(e.method, e.path, func(c *fasthttp.RequestCtx) {
+			if !s.access.Load().gobetween {
+				r.NotFound(c)
+				return
+			}
+			h(c)
+		})
+	}
 	r.NotFound = func(c *fasthttp.RequestCtx) {
 		s.fail(c, problemf(fasthttp.StatusNotFound, "no such resource: %s", c.Path()))
 	}

@@ -51,20 +51,20 @@ func (s *Server) deletePool(c *call) (any, error) {
 	return s.removeTable(c, "pools", c.param("pool"), "pool")
 }
 
-func (s *Server) putTable(c *call, path ...string) (any, error) {
+func (s *Server) putTable(c *call, path ...string) (*changed, error) {
 	value, err := c.tableText()
 	if err != nil {
 		return nil, err
 	}
-	return s.edit(c, func(*Running, *config.Document) ([]string, any, error) { return path, value, nil })
+	return s.edit(c, func(*Running, *config.Document) ([]edit, error) { return []edit{{path, value}}, nil })
 }
 
-func (s *Server) removeTable(c *call, section, name, kind string) (any, error) {
-	return s.edit(c, func(_ *Running, in *config.Document) ([]string, any, error) {
+func (s *Server) removeTable(c *call, section, name, kind string) (*changed, error) {
+	return s.edit(c, func(_ *Running, in *config.Document) ([]edit, error) {
 		if tableIn(in.Values, section, name) == nil {
-			return nil, nil, notFound(kind, name)
+			return nil, notFound(kind, name)
 		}
-		return []string{section, name}, nil, nil
+		return []edit{{[]string{section, name}, nil}}, nil
 	})
 }
 
@@ -98,12 +98,12 @@ func (s *Server) removeBackend(c *call) (any, error) {
 	})
 }
 
-func (s *Server) editBackends(c *call, change func(now *Running, list []any) ([]any, error)) (any, error) {
+func (s *Server) editBackends(c *call, change func(now *Running, list []any) ([]any, error)) (*changed, error) {
 	pool := c.param("pool")
-	return s.edit(c, func(now *Running, in *config.Document) ([]string, any, error) {
+	return s.edit(c, func(now *Running, in *config.Document) ([]edit, error) {
 		table := tableIn(in.Values, "pools", pool)
 		if table == nil {
-			return nil, nil, notFound("pool", pool)
+			return nil, notFound("pool", pool)
 		}
 		var list []any
 		switch v := table["backends"].(type) {
@@ -115,7 +115,7 @@ func (s *Server) editBackends(c *call, change func(now *Running, list []any) ([]
 			}
 		}
 		list, err := change(now, list)
-		return []string{"pools", pool, "backends"}, list, err
+		return []edit{{[]string{"pools", pool, "backends"}, list}}, err
 	})
 }
 
@@ -136,9 +136,14 @@ func (c *call) tableText() (map[string]any, error) {
 	return d.Values, nil
 }
 
-// edit changes one value in the text of what runs, and makes the result what runs. what returns its path and the value that it
-// is to have, nil to remove it.
-func (s *Server) edit(c *call, what func(now *Running, in *config.Document) (path []string, value any, err error)) (any, error) {
+// edit is a value of the text that is to be another; nil: that is to go.
+type edit struct {
+	path  []string
+	value any
+}
+
+// edit changes the text of what runs as what says, and makes the result what runs.
+func (s *Server) edit(c *call, what func(now *Running, in *config.Document) ([]edit, error)) (*changed, error) {
 	var q changeQuery
 	if err := c.query(&q); err != nil {
 		return nil, err
@@ -155,22 +160,24 @@ func (s *Server) edit(c *call, what func(now *Running, in *config.Document) (pat
 	if err != nil {
 		return nil, err
 	}
-	path, value, err := what(now, document)
+	edits, err := what(now, document)
 	if err != nil {
 		return nil, err
 	}
-	text, err := config.Edit(now.Text, path, value)
-	if err != nil {
-		return nil, problemf(fasthttp.StatusConflict, "%v", err)
+	text := now.Text
+	for _, e := range edits {
+		if text, err = config.Edit(text, e.path, e.value); err != nil {
+			return nil, problemf(fasthttp.StatusConflict, "%v", err)
+		}
 	}
 	ch := Change{Name: now.Name, Text: text, Stored: now.Stored, After: tag, Check: s.mayBring(c, now.Name)}
 	if q.DryRun {
 		preview, err := s.o.Configs.Preview(ch)
 		if err != nil {
-			return nil, c.within(path, err)
+			return nil, c.within(edits[0].path, err)
 		}
 		r := preview.Report
-		return changed{r.Version, r.Changes, r.NeedRestart, preview.Warnings, true, !q.Persist && confstore.Tag(text) != now.Stored}, nil
+		return &changed{r.Version, r.Changes, r.NeedRestart, preview.Warnings, true, !q.Persist && confstore.Tag(text) != now.Stored}, nil
 	}
 	if q.Persist {
 		staged, err := s.o.Configs.Store().Stage(now.Name, text, c.who.String(), func(stored string) error {
@@ -187,8 +194,8 @@ func (s *Server) edit(c *call, what func(now *Running, in *config.Document) (pat
 	}
 	r, err := s.o.Configs.Run(ch)
 	if err != nil {
-		return nil, c.within(path, err)
+		return nil, c.within(edits[0].path, err)
 	}
 	c.setETag(confstore.Tag(text))
-	return changed{r.Version, r.Changes, r.NeedRestart, nil, false, ch.Stored != confstore.Tag(text)}, nil
+	return &changed{r.Version, r.Changes, r.NeedRestart, nil, false, ch.Stored != confstore.Tag(text)}, nil
 }

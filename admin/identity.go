@@ -61,6 +61,7 @@ type access struct {
 	hosts     map[string]bool
 	allowExec bool
 	upgrade   []string
+	gobetween bool // admin.compat
 	verified  *verified
 }
 
@@ -77,7 +78,7 @@ type token struct {
 
 // newAccess reads what c says, and the files it names.
 func newAccess(c *config.Admin) (*access, error) {
-	a := &access{anonymous: roleOf(c.Anonymous), users: map[string]user{}, hosts: map[string]bool{}, allowExec: c.AllowExec, upgrade: c.Upgrade,
+	a := &access{anonymous: roleOf(c.Anonymous), users: map[string]user{}, hosts: map[string]bool{}, allowExec: c.AllowExec, upgrade: c.Upgrade, gobetween: c.Compat == "gobetween",
 		verified: newVerified(time.Minute)}
 	for _, u := range c.Users {
 		a.users[u.Name] = user{[]byte(u.PasswordHash), roleOf(u.Role)}

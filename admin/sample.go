@@ -245,6 +245,7 @@ func (s *Server) keepHistory() {
 	ticker := time.NewTicker(historyStep)
 	defer ticker.Stop()
 	was := s.count()
+	s.counted.Store(&was)
 	for {
 		select {
 		case <-s.quit:
@@ -255,6 +256,7 @@ func (s *Server) keepHistory() {
 		totals := s.since(&was, &now, func(string) bool { return false }).Totals
 		s.history.Store(&history{Step: historyStep.Seconds(), End: rounded(now.at), Series: s.history.Load().Series.add(&totals)})
 		was = now
+		s.counted.Store(&now)
 	}
 }
 

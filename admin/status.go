@@ -70,7 +70,7 @@ type configStatus struct {
 	Name      string    `json:"name"`              // main, or what was selected in its place
 	Unsaved   bool      `json:"unsaved,omitempty"` // something runs that was changed in memory only: a reload drops it
 	Stopped   bool      `json:"stopped,omitempty"` // by the API: nothing is listened on
-	Version   uint64    `json:"version"` // counts what was applied, the start being 1
+	Version   uint64    `json:"version"`           // counts what was applied, the start being 1
 	LastTried time.Time `json:"last_tried"`
 	LastOK    bool      `json:"last_ok"`
 	Error     string    `json:"error,omitempty"`
@@ -244,7 +244,7 @@ func (s *Server) collect() *status {
 		Started: s.o.Started.UTC().Truncate(time.Millisecond), Uptime: time.Since(s.o.Started).Seconds(),
 		Config: configStatus{File: s.o.File, Name: now.Name, Unsaved: now.Unsaved(), Stopped: now.Stopped, Version: snap.Version,
 			LastTried: r.Last.UTC().Truncate(time.Millisecond),
-			LastOK: r.LastOK, Error: r.Error},
+			LastOK:    r.LastOK, Error: r.Error},
 		Frontends: []frontendStatus{}, Pools: []poolStatus{}, Retired: []backendStatus{}, Shards: []shardStatus{},
 	}
 	if s.o.Engine.Draining() {

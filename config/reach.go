@@ -35,6 +35,9 @@ func (d *decoder) reached() func() Reach {
 			r.Programs = append(r.Programs, field)
 		}
 	}
+	if len(d.cfg.Admin.Upgrade) > 0 {
+		r.Programs = append(r.Programs, &d.cfg.Admin.Upgrade)
+	}
 	for _, field := range d.files {
 		if s := *field; s != "" && s != "stdout" && s != "stderr" {
 			r.Files = append(r.Files, field)

@@ -110,6 +110,7 @@ func TestBeyond(t *testing.T) {
 		"[log]\noutput = \"/etc/cron.d/x\"\n":                                                                                "log.output",
 		"[log.access]\noutput = \"/dir/files/../../etc/x\"\n":                                                                "log.access.output",
 		"[log.access]\noutput = \"/dir/files/x\"\n":                                                                          "",
+		"[admin]\nupgrade = [\"/bin/sh\"]\n":                                                                                 "admin.upgrade",
 		"[admin]\nallow_exec = true\n":                                                                                       "admin.allow_exec",
 		"[admin.tokens.a]\nfile = \"/etc/shadow\"\n":                                                                         "admin.tokens.a.file",
 		"[frontends.f]\nbind = [\"127.0.0.1:1\"]\n[[frontends.f.access.rules]]\ndeny_file = \"/etc/shadow\"\n":               "frontends.f.access.rules[0].deny_file",
