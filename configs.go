@@ -1,9 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"slices"
 
 	"awe4lb/admin"
@@ -105,6 +105,7 @@ func (p *process) Run(c admin.Change) (*balancer.Report, error) {
 	p.tell("configuration changed by the API", c.Name, report)
 	if c.Keep != nil {
 		if err := c.Keep(); err != nil {
+			p.now.Store(&admin.Running{Name: c.Name, Text: c.Text, Config: cfg}) // a reload finds something else
 			p.logs.Log.Error("the configuration that runs could not be stored", "config", c.Name, "error", err)
 			return report, fmt.Errorf("it runs now, but could not be stored: %w", err)
 		}
@@ -160,10 +161,10 @@ func (p *process) first(path string) (*config.Config, error) {
 	} else if name != confstore.Main {
 		main := cfg
 		if c, err = p.selected(); err != nil {
-			return nil, fmt.Errorf("the configuration %s is selected: %w", name, err)
+			return nil, fmt.Errorf("the configuration %s is selected by %s: %w", name, filepath.Join(p.store.Dir(), "active"), err)
 		}
 		if cfg, err = p.parse(c, main); err != nil {
-			return nil, errors.Join(fmt.Errorf("the configuration %s is selected in place of %s", name, path), err)
+			return nil, fmt.Errorf("the configuration %s is selected in place of %s: %w", name, path, err)
 		}
 	}
 	p.now.Store(&admin.Running{Name: c.Name, Text: c.Text, Stored: c.Stored, Config: cfg})

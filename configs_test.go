@@ -79,6 +79,28 @@ func TestSelectedConfigs(t *testing.T) {
 	again.wants(200, `"name": "main"`, "GET", "/api/v1/status", "")
 }
 
+// TestSelectedConfigThatIsGone: a start says so, and how to go back.
+func TestSelectedConfigThatIsGone(t *testing.T) {
+	in := startInstance(t, toml(lbtest.Echo(t), admin0))
+	in.wants(200, "", "PUT", "/api/v1/configs/blue", toml(lbtest.Echo(t), admin0))
+	in.wants(200, "", "POST", "/api/v1/configs/blue/select", "")
+	in.signal(syscall.SIGTERM)
+	in.wantExit(0)
+	blue := filepath.Join(filepath.Dir(in.path), "awe4lb.d", "blue.toml")
+	if err := os.WriteFile(blue, []byte("nonsense = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := result(t, "run", "--config", in.path); code != 1 || !strings.Contains(stderr, "blue.toml:1: nonsense") {
+		t.Errorf("with a mistake: %d %s", code, stderr)
+	}
+	if err := os.Remove(blue); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := result(t, "run", "--config", in.path); code != 1 || !strings.Contains(stderr, "the configuration blue is selected") || !strings.Contains(stderr, "active") {
+		t.Errorf("gone: %d %s", code, stderr)
+	}
+}
+
 // startAgain ends a process and starts another with its file.
 func startAgain(t *testing.T, in *instance) *instance {
 	t.Helper()
@@ -165,6 +187,7 @@ func TestWhatTheAPIMayNotBring(t *testing.T) {
 	}
 	in.wants(422, "the API cannot turn this on", "PUT", "/api/v1/configs/main", strings.Replace(text, admin0, admin0+"allow_exec = true\n", 1), ops...)
 	in.wants(409, "would not have the role configure", "PUT", "/api/v1/configs/main", strings.Replace(text, `role = "configure"`, `role = "operate"`, 1), ops...)
+	in.wants(409, "the admin would be off", "PUT", "/api/v1/configs/main", strings.Replace(text, admin0, "[admin]\nbind = \"\"\n", 1), ops...)
 	in.wants(409, "would not have the role configure", "PUT", "/api/v1/configs/main", strings.Replace(text, "tokens.ops", "tokens.other", 1), ops...)
 
 	// A draft with mistakes is stored unread, so that it is looked at when it is to run.

@@ -88,6 +88,7 @@ type Server struct {
 	logins   logins
 	guesses  throttle
 	audits   audits
+	judged   judged
 
 	upgrades atomic.Bool // one is under way
 }

@@ -34,6 +34,7 @@ type text struct{}
 type call struct {
 	*fasthttp.RequestCtx
 	who identity
+	converted bool // the body was another balancer's configuration
 }
 
 // raw is an answer that is written as it is.

@@ -53,6 +53,9 @@ func (s *Server) keepsRole(c *call, name string, next *config.Config) error {
 	if name != confstore.Main {
 		return nil // its [admin] does not count
 	}
+	if next.Admin.Bind == "" {
+		return problemf(fasthttp.StatusConflict, "admin.bind: the admin would be off after the next start, and nobody could turn it on by the API: write that into the file")
+	}
 	a, err := newAccess(&next.Admin)
 	if err != nil {
 		return &Refusal{fasthttp.StatusUnprocessableEntity, err}
@@ -106,6 +109,7 @@ func (c *call) configText() ([]byte, error) {
 		if err != nil {
 			return nil, problemf(fasthttp.StatusUnprocessableEntity, "%v", err)
 		}
+		c.converted = true
 		return r.TOML, nil
 	}
 	text, err := config.FromJSON(body)
@@ -127,7 +131,9 @@ func (c *call) asSent(err error) error {
 	}
 	p := withoutLines(err)
 	for i := range p.Errors {
-		p.Errors[i].Pointer = pointerOf(p.Errors[i].Key)
+		if !c.converted {
+			p.Errors[i].Pointer = pointerOf(p.Errors[i].Key)
+		}
 	}
 	return p
 }

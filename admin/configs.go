@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"strconv"
+	"sync"
 	"time"
 
 	"awe4lb/config"
@@ -113,20 +114,58 @@ func (s *Server) configs(*call) (any, error) {
 	}
 	now := s.o.Configs.Running()
 	out := configList{Active: now.Name, Stopped: now.Stopped, Unsaved: now.Unsaved(), Configs: []configInfo{}}
+	s.judged.keep(files)
 	for _, f := range files {
 		out.Configs = append(out.Configs, s.infoOf(f))
 	}
 	return out, nil
 }
 
-func (s *Server) infoOf(f *confstore.File) configInfo {
-	i := configInfo{Name: f.Name, Size: len(f.Text), Changed: rounded(f.Changed), ETag: confstore.Tag(f.Text),
-		Active: f.Name == s.o.Configs.Running().Name}
-	var mistakes config.Errors
-	if _, err := s.parseConfig(f.Name, f.Text); errors.As(err, &mistakes) {
-		i.Mistakes = len(mistakes)
+// judged remembers the number of mistakes of texts: to read all of them again for each list would be much.
+type judged struct {
+	mu       sync.Mutex
+	mistakes map[string]int // guarded by mu; by name and tag
+}
+
+// keep forgets all but the files given.
+func (j *judged) keep(files []*confstore.File) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	kept := map[string]int{}
+	for _, f := range files {
+		key := f.Name + " " + confstore.Tag(f.Text)
+		if n, ok := j.mistakes[key]; ok {
+			kept[key] = n
+		}
 	}
-	return i
+	j.mistakes = kept
+}
+
+// of returns the number of mistakes of a file, which count finds out.
+func (j *judged) of(f *confstore.File, count func() int) int {
+	key := f.Name + " " + confstore.Tag(f.Text)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n, ok := j.mistakes[key]
+	if !ok {
+		n = count()
+		if j.mistakes == nil {
+			j.mistakes = map[string]int{}
+		}
+		j.mistakes[key] = n
+	}
+	return n
+}
+
+func (s *Server) infoOf(f *confstore.File) configInfo {
+	mistakes := s.judged.of(f, func() int {
+		var mistakes config.Errors
+		_, err := s.parseConfig(f.Name, f.Text)
+		errors.As(err, &mistakes)
+		return len(mistakes)
+	})
+	return configInfo{Name: f.Name, Size: len(f.Text), Changed: rounded(f.Changed), ETag: confstore.Tag(f.Text),
+		Active: f.Name == s.o.Configs.Running().Name, Mistakes: mistakes}
 }
 
 // parseConfig reads a text as the configuration of a name.

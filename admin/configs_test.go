@@ -264,6 +264,16 @@ func TestConfigsAsJSON(t *testing.T) {
 		r.want(400, "PUT", "/api/v1/configs/j", asJSON, bad)
 	}
 	// gobetween's, and the original's.
+	original := `{"id": "x", "description": "y", "servers": [{"id": "s", "addr": {"host": "127.0.0.1", "port": 3000},
+		"match": [{"label": "l", "pool": {"type": "leastConn", "hosts": [{"addr": {"host": "127.0.0.1", "port": 9}}]}}]}]}`
+	r.want(200, "PUT", "/api/v1/configs/o", asJSON, original)
+	run := strings.Replace(original, `"label"`, `"healthCheck": {"exec": {"command": "/bin/sh", "args": []}}, "label"`, 1)
+	if p := decoded[problem](t, r.want(422, "PUT", "/api/v1/configs/o", asJSON, run)); len(p.Errors) != 1 || p.Errors[0].Pointer != "" || p.Errors[0].Line != 0 {
+		t.Errorf("%+v", p)
+	}
+	if text := r.want(200, "GET", "/api/v1/configs/o", "", ""); !strings.Contains(text, "[frontends.") {
+		t.Errorf("got %s", text)
+	}
 	r.want(200, "PUT", "/api/v1/configs/g", asJSON, `{"servers": {"x": {"bind": "127.0.0.1:0", "discovery": {"kind": "static", "static_list": ["127.0.0.1:9 weight=2"]}}}}`)
 	if text := r.want(200, "GET", "/api/v1/configs/g", "", ""); !strings.Contains(text, "[frontends.x]") {
 		t.Errorf("got %s", text)
