@@ -166,7 +166,7 @@ func (s *session) giveUp(reason Reason) bool {
 		s.fault = reason
 	}
 	if reason != NoResources {
-		s.sh.eng.tellEjected(s.target, s.pool.Failed(s.target), reason)
+		s.noteEjected(s.pool.Failed(s.target), reason)
 	}
 	s.tried = append(s.tried, s.target)
 	s.target.Release()

@@ -66,6 +66,9 @@ func (sh *shard) prune(snap *balancer.Snapshot) {
 	}
 	for b := range sh.backends {
 		if b.Active() == 0 && !snap.Has(b) {
+			if p := snap.Pool(b.Pool); p != nil {
+				sh.poolStats(p).Gone.Add(sh.backends[b])
+			}
 			delete(sh.backends, b)
 		}
 	}

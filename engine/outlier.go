@@ -10,13 +10,15 @@ import (
 // ejected is the complaint about a backend that is not used for a time: docs/operations.md.
 const ejected = "a backend failed one client after the other: it is not used for a time"
 
-// tellEjected has it logged that b was ejected for d, 0 for not at all. Never blocks.
-func (e *Engine) tellEjected(b *balancer.Backend, d time.Duration, last Reason) {
+// noteEjected counts that the target was ejected for d, 0 for not at all, and has it logged. Never blocks.
+func (s *session) noteEjected(d time.Duration, last Reason) {
 	if d > 0 {
 		detail := last.String() + ", for " + d.String()
-		e.complain(complaint{what: ejected, about: b.Name, detail: detail})
+		s.bstats.Ejections++
+		e := s.sh.eng
+		e.complain(complaint{what: ejected, about: s.target.Name, detail: detail})
 		select {
-		case e.ejections <- ejection(b, detail):
+		case e.ejections <- ejection(s.target, detail):
 		default: // hundreds at once: the counters have them all
 		}
 	}
@@ -60,6 +62,8 @@ func (e *Engine) judge(pools []*balancer.Pool) {
 				100*v.Rate, v.Attempts, v.Interval, 100*v.Average, v.NumBackends, v.For)
 			e.complain(complaint{what: outlying, about: v.Backend.Name, detail: detail})
 			e.director.Record(ejection(v.Backend, detail))
+			sh := e.shards[0]
+			sh.loop.Post(func() { sh.backendStats(v.Backend).Ejections++ }) // beside those that sessions met
 		}
 	}
 }

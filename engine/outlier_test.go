@@ -31,6 +31,9 @@ func TestOutliers(t *testing.T) {
 			events := r.d.Events()
 			return len(events) == 1 && events[0].What == "outlier" && events[0].To == "ejected" && events[0].Why == "connect_refused, for 1m0s"
 		})
+		if n := r.e.Stats().Backends[r.d.Snapshot().Pools[0].Members[0].Backend].Ejections; n != 1 {
+			t.Errorf("%d ejections counted; want 1", n)
+		}
 	})
 	t.Run("does not answer", func(t *testing.T) {
 		r := newRig(t, []string{lbtest.Blackhole(t), lbtest.Named(t, "g")}, func(c *config.Config) {

@@ -162,7 +162,9 @@ func (h *Histogram) observe(nanoseconds int64) {
 }
 
 func (h *Histogram) add(o *Histogram) {
-	h.Bounds = o.Bounds
+	if o.Bounds != nil {
+		h.Bounds = o.Bounds
+	}
 	h.Sum += o.Sum
 	for i, n := range o.Counts {
 		h.Counts[i] += n
@@ -197,7 +199,9 @@ type BackendStats struct {
 	Cuts          uint64             // sessions that it reset before it had said anything
 	Bytes         [2]uint64          // by ToClient and ToBackend, as sent
 	Connect       Histogram          // from connect(2) to established
+	FirstByte     Histogram          // from the client's first byte, or established, to the backend's first
 	Handshakes    uint64             // with TLS
+	Ejections     uint64             // times it was not used for a time: it failed one client after the other
 
 	// Of UDP frontends.
 	Datagrams [2]uint64 // by ToClient and ToBackend, as sent
@@ -215,6 +219,8 @@ type PoolStats struct {
 	QueueTimeouts uint64    // sessions that waited too long
 	QueueLeft     uint64    // sessions whose client went away meanwhile
 	Wait          Histogram // how long they waited, whatever came of it
+
+	Gone BackendStats // of its backends that are no longer configured and have no session left
 }
 
 // NewPoolStats returns counters that are all 0.
@@ -281,7 +287,26 @@ func (f *FrontendStats) handshake(state *tls.ConnectionState, took int64) {
 
 // NewBackendStats returns counters that are all 0.
 func NewBackendStats() *BackendStats {
-	return &BackendStats{Connect: Histogram{Bounds: connectBounds}, Reply: Histogram{Bounds: connectBounds}}
+	return &BackendStats{Connect: Histogram{Bounds: connectBounds}, FirstByte: Histogram{Bounds: connectBounds}, Reply: Histogram{Bounds: connectBounds}}
+}
+
+// Add sums o into b.
+func (b *BackendStats) Add(o *BackendStats) {
+	b.Sessions += o.Sessions
+	b.Cuts += o.Cuts
+	for i := range o.ConnectErrors {
+		b.ConnectErrors[i] += o.ConnectErrors[i]
+	}
+	b.Bytes[0] += o.Bytes[0]
+	b.Bytes[1] += o.Bytes[1]
+	b.Connect.add(&o.Connect)
+	b.FirstByte.add(&o.FirstByte)
+	b.Handshakes += o.Handshakes
+	b.Ejections += o.Ejections
+	b.Reply.add(&o.Reply)
+	for d := range o.Datagrams {
+		b.Datagrams[d] += o.Datagrams[d]
+	}
 }
 
 // add sums a shard's counters into s. It runs on that shard.
@@ -328,19 +353,7 @@ func (s *Stats) add(sh *shard) {
 			sum = NewBackendStats()
 			s.Backends[backend] = sum
 		}
-		sum.Sessions += b.Sessions
-		sum.Cuts += b.Cuts
-		for i := range b.ConnectErrors {
-			sum.ConnectErrors[i] += b.ConnectErrors[i]
-		}
-		sum.Bytes[0] += b.Bytes[0]
-		sum.Bytes[1] += b.Bytes[1]
-		sum.Connect.add(&b.Connect)
-		sum.Handshakes += b.Handshakes
-		sum.Reply.add(&b.Reply)
-		for d := range b.Datagrams {
-			sum.Datagrams[d] += b.Datagrams[d]
-		}
+		sum.Add(b)
 	}
 	for name, p := range sh.pools {
 		sum := s.Pools[name]
@@ -355,5 +368,6 @@ func (s *Stats) add(sh *shard) {
 		sum.QueueTimeouts += p.QueueTimeouts
 		sum.QueueLeft += p.QueueLeft
 		sum.Wait.add(&p.Wait)
+		sum.Gone.Add(&p.Gone)
 	}
 }

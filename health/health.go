@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -65,7 +66,16 @@ type Status struct {
 	Order   string        // the same: ready, drain or maint
 	Expires time.Time     // the certificate of the backend; zero: none was seen
 
-	Good, Bad, Unknown uint64 // probes
+	Probes
+}
+
+// Probes are counted by what they found.
+type Probes struct{ Good, Bad, Unknown uint64 }
+
+func (p *Probes) add(o Probes) {
+	p.Good += o.Good
+	p.Bad += o.Bad
+	p.Unknown += o.Unknown
 }
 
 // Prober checks backends. Make one with New; safe from any goroutine.
@@ -89,7 +99,8 @@ type Prober struct {
 	subjects  map[string]*subject
 	lanes     [numLanes]lane
 	followers []*follower
-	dark      map[string]bool // pools of which it was told that no backend is up
+	dark      map[string]bool   // pools of which it was told that no backend is up
+	gone      map[string]Probes // by pool: of backends that are no longer checked
 }
 
 // backend is a backend of a pool that has a health check. Guarded by Prober.mu.
@@ -119,7 +130,7 @@ type subject struct {
 
 // New returns a Prober of nothing.
 func New(o Options) *Prober {
-	p := &Prober{o: o, cfg: new(config.Config), backends: map[Key]*backend{}, subjects: map[string]*subject{}, dark: map[string]bool{}, wake: make(chan struct{}, 1)}
+	p := &Prober{o: o, cfg: new(config.Config), backends: map[Key]*backend{}, subjects: map[string]*subject{}, dark: map[string]bool{}, gone: map[string]Probes{}, wake: make(chan struct{}, 1)}
 	p.probe = p.run
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	total := 0
@@ -168,6 +179,16 @@ func (p *Prober) ApplyMembers(cfg *config.Config, members map[string][]*config.B
 			if t := p.assign(b, pool, c, oldSubjects); t != nil {
 				begin = append(begin, t)
 			}
+		}
+	}
+	for key, b := range old {
+		if p.backends[key] == nil {
+			p.remember(b)
+		}
+	}
+	for pool := range p.gone {
+		if cfg.Pool(pool) == nil {
+			delete(p.gone, pool)
 		}
 	}
 	for id, t := range oldSubjects {
@@ -261,6 +282,13 @@ func (p *Prober) unchecked(key Key, old map[Key]*backend, now time.Time) {
 		b.streak.up = true
 		p.transition(b, before, "it is not checked any more", now)
 	}
+}
+
+// remember adds what a backend that is no longer checked has counted to its pool.
+func (p *Prober) remember(b *backend) {
+	gone := p.gone[b.key.Pool]
+	gone.add(b.status.Probes)
+	p.gone[b.key.Pool] = gone
 }
 
 // transition tells that b has changed.
@@ -360,6 +388,13 @@ func (p *Prober) Status() map[Key]Status {
 		all[key] = s
 	}
 	return all
+}
+
+// Gone returns the probes of backends that were checked and no longer are, by pool.
+func (p *Prober) Gone() map[string]Probes {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.gone)
 }
 
 // Close ends all probes and waits for them. Changed is not called any more once it has returned.

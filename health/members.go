@@ -61,6 +61,7 @@ func (p *Prober) SetMembers(pool string, members []*config.Backend) {
 		key := Key{pool, c.Address}
 		if b := p.backends[key]; b != nil && !stay[c.Address] {
 			delete(p.backends, key)
+			p.remember(b)
 			p.leave(b.subject, b)
 		}
 	}
