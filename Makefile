@@ -13,7 +13,7 @@ empty       :=
 space       := $(empty) $(empty)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check lint unit race fuzz e2e test-real test-real-kubernetes test-real-consul deps ui ui-check ui-test ui-shots bench bench-quick soak soak-udp clean
+.PHONY: help run build test check lint unit race fuzz e2e test-prometheus test-real test-real-kubernetes test-real-consul deps ui ui-check ui-test ui-shots bench bench-quick soak soak-udp clean
 
 help: ## list the targets
 	@echo 'awe4lb: make TARGET'
@@ -33,8 +33,8 @@ check: lint unit race fuzz ## what needs nothing but Go: lint, unit tests, the r
 lint: ## gofmt, go vet, staticcheck
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt -w these:"; echo "$$files"; exit 1; fi
 	$(GO) vet ./...
-	$(GO) vet -tags e2e,real ./...
-	$(GO) run $(STATICCHECK) -tags e2e,real ./...
+	$(GO) vet -tags e2e,prometheus,real ./...
+	$(GO) run $(STATICCHECK) -tags e2e,prometheus,real ./...
 	$(GO) mod tidy -diff
 
 unit: ## unit tests, the architecture test among them
@@ -52,6 +52,10 @@ fuzz: ## fuzz everything that reads what strangers write, FUZZTIME (10s) each
 
 e2e: ## real software through the balancer, and a CA that issues: nginx, curl, wrk, redis, PostgreSQL, ssh, iperf3, bind9, sipp, QUIC
 	$(GO) test -tags e2e -count=1 -timeout 8m ./internal/e2e ./tlsbridge/acme
+
+test-prometheus: ## metrics under promtool and a real Prometheus, and 100,000 clients; 2 minutes; unpacks Debian's prometheus below .tools
+	./internal/e2e/prometheus.sh .tools/prometheus
+	PROMETHEUS=$(CURDIR)/.tools/prometheus $(GO) test -tags e2e,prometheus -count=1 -timeout 5m -run 'Prom|AddNoSeries' ./internal/e2e
 
 test-real: ## discovery beside real servers that restart and are down: etcd, Redis, Docker, LXD; 8 minutes; KINDS=Etcd DOWN=15s for less
 	./internal/real/deps.sh $(KINDS)

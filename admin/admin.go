@@ -81,8 +81,9 @@ type Server struct {
 	// Shared, each with its own lock or atomic.
 	access   atomic.Pointer[access]   // replaced by reloads
 	history  atomic.Pointer[history]  // replaced every historyStep
-	counted  atomic.Pointer[counters] // replaced every historyStep
-	streams  atomic.Int32             // open now
+	last     atomic.Pointer[lastStep] // the same
+	push     pusher
+	streams  atomic.Int32 // open now
 	stopping sync.Once
 	clients  clients
 	logins   logins
@@ -123,6 +124,8 @@ func Start(c *config.Admin, o Options) (*Server, error) {
 	}
 	s := &Server{o: o, listener: l, tls: secure != nil, done: make(chan struct{}), quit: make(chan struct{}), grace: stopGrace}
 	s.access.Store(access)
+	first := s.count()
+	s.last.Store(&lastStep{first, first})
 	s.history.Store(&history{Step: historyStep.Seconds(), End: rounded(time.Now()), Series: newSeries()})
 	s.server = &fasthttp.Server{
 		Handler:                      s.routes(),
@@ -138,6 +141,7 @@ func Start(c *config.Admin, o Options) (*Server, error) {
 		Logger:                       quiet{},
 	}
 	go s.keepHistory()
+	s.push.apply(s, c.Push)
 	go func() {
 		defer close(s.done)
 		if err := s.server.Serve(l); err != nil {
@@ -148,7 +152,7 @@ func Start(c *config.Admin, o Options) (*Server, error) {
 }
 
 // Prepare reads who may do what by c, which is the [admin] of a configuration about to be applied. Nothing has changed until
-// apply is called; then logins end unless everything is as it was.
+// apply is called; then logins end unless everything is as it was, and the metrics go where c says.
 func (s *Server) Prepare(c *config.Admin) (apply func(), err error) {
 	next, err := newAccess(c)
 	if err == nil {
@@ -161,6 +165,7 @@ func (s *Server) Prepare(c *config.Admin) (apply func(), err error) {
 		if old := s.access.Swap(next); !old.same(next) {
 			s.logins.endAll()
 		}
+		s.push.apply(s, c.Push)
 	}, nil
 }
 

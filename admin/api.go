@@ -33,7 +33,7 @@ type text struct{}
 // call is a request under way.
 type call struct {
 	*fasthttp.RequestCtx
-	who identity
+	who       identity
 	converted bool // the body was another balancer's configuration
 }
 

@@ -303,7 +303,7 @@ func (s *Server) gobetweenStats(c *call) (any, error) {
 		return c.gobetweenJSON(fasthttp.StatusOK, nil)
 	}
 	st, now := s.collect(), s.count()
-	rates := s.since(s.counted.Load(), &now, func(string) bool { return true })
+	rates := s.since(&s.last.Load().now, &now, func(string) bool { return true })
 	out := gobetweenCounters{Backends: []gobetweenBackend{}}
 	for _, f := range st.Frontends {
 		if f.Name == name {

@@ -1,96 +1,16 @@
 package admin
 
 import (
-	"fmt"
 	"runtime"
 	"strconv"
 
 	"awe4lb/engine"
-
-	"github.com/VictoriaMetrics/metrics"
-	"github.com/valyala/fasthttp"
 )
 
-// metrics writes every series from the counters of this moment. Nothing is registered: series come and go with the
-// frontends, pools and backends they are about. Labels hold names from the configuration only.
+// The native view: every series is written from the counters of this moment. Nothing is registered: series come and go with
+// the frontends, pools and backends they are about. Labels hold names from the configuration only.
 //
 // In these names, which dashboards know from other balancers, "server" is what the configuration calls a frontend.
-func (s *Server) metrics(c *fasthttp.RequestCtx) {
-	c.SetContentType("text/plain; version=0.0.4; charset=utf-8")
-	var x exposition
-	s.writeProcess(&x)
-	st := s.collect()
-	writeFrontends(&x, st)
-	writeDatagrams(&x, st)
-	writePools(&x, st)
-	writeBackends(&x, st)
-	writeShards(&x, st)
-	writeCertificates(&x, st)
-	writeAccessLists(&x, st)
-	writeDiscovery(&x, st.discovery)
-	_, _ = c.Write(x.buf)
-	metrics.WriteProcessMetrics(c)
-}
-
-// exposition is the text format in the making. A thousand backends are some thirty thousand lines, so they are appended
-// and not printed.
-type exposition struct{ buf []byte }
-
-// family begins a family: its series follow.
-func (x *exposition) family(name, kind, help string) {
-	x.buf = fmt.Appendf(x.buf, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
-}
-
-// labels returns pairs of names and values as they appear between the braces.
-func labels(pairs ...string) string {
-	var b []byte
-	for i := 0; i < len(pairs); i += 2 {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(append(b, pairs[i]...), '=')
-		b = strconv.AppendQuote(b, pairs[i+1])
-	}
-	return string(b)
-}
-
-// begin writes everything of a line but its value.
-func (x *exposition) begin(name, suffix string, ls string) {
-	x.buf = append(append(x.buf, name...), suffix...)
-	if ls != "" {
-		x.buf = append(append(append(x.buf, '{'), ls...), '}')
-	}
-	x.buf = append(x.buf, ' ')
-}
-
-func (x *exposition) count(n uint64, name string, ls string) {
-	x.begin(name, "", ls)
-	x.buf = append(strconv.AppendUint(x.buf, n, 10), '\n')
-}
-
-func (x *exposition) gauge(v float64, name string, ls string) {
-	x.begin(name, "", ls)
-	x.buf = append(strconv.AppendFloat(x.buf, v, 'f', -1, 64), '\n')
-}
-
-func (x *exposition) histogram(h *engine.Histogram, name string, ls string) {
-	sum := uint64(0)
-	for i, n := range h.Counts[:len(h.Bounds)+1] {
-		sum += n
-		x.buf = append(append(append(x.buf, name...), "_bucket{"...), ls...)
-		x.buf = append(x.buf, `,le="`...)
-		if i < len(h.Bounds) {
-			x.buf = strconv.AppendFloat(x.buf, h.Bounds[i], 'g', -1, 64)
-		} else {
-			x.buf = append(x.buf, "+Inf"...)
-		}
-		x.buf = append(strconv.AppendUint(append(x.buf, `"} `...), sum, 10), '\n')
-	}
-	x.begin(name, "_sum", ls)
-	x.buf = append(strconv.AppendFloat(x.buf, h.Sum, 'f', -1, 64), '\n')
-	x.begin(name, "_count", ls)
-	x.buf = append(strconv.AppendUint(x.buf, sum, 10), '\n')
-}
 
 func oneIf(b bool) float64 {
 	if b {
@@ -99,7 +19,7 @@ func oneIf(b bool) float64 {
 	return 0
 }
 
-func (s *Server) writeProcess(x *exposition) {
+func (s *Server) writeProcess(x *exposition, _ *status) {
 	r := s.o.Reloads()
 	x.family("awe4lb_build_info", "gauge", "1, labelled with what is running.")
 	x.gauge(1, "awe4lb_build_info", labels("version", s.o.Version, "revision", s.o.Revision, "goversion", runtime.Version()))
@@ -114,6 +34,9 @@ func (s *Server) writeProcess(x *exposition) {
 	x.gauge(oneIf(r.LastOK), "awe4lb_config_last_reload_success", "")
 	x.family("awe4lb_config_last_reload_timestamp_seconds", "gauge", "When a configuration was last tried.")
 	x.gauge(float64(r.Last.UnixMilli())/1000, "awe4lb_config_last_reload_timestamp_seconds", "")
+	x.family("awe4lb_metrics_push_total", "counter", "Times the metrics were sent to admin.push, by result.")
+	x.count(s.push.sent.Load(), "awe4lb_metrics_push_total", labels("result", "ok"))
+	x.count(s.push.failed.Load(), "awe4lb_metrics_push_total", labels("result", "failed"))
 }
 
 // rejected are the reasons for which a client is turned away before any backend is connected.
@@ -356,6 +279,24 @@ func writePersistence(x *exposition, st *status) {
 		func(n *persistenceStatus) float64 { return float64(n.Skipped) })
 }
 
+// connectReasons are why a backend was not connected.
+var connectReasons = [...]engine.Reason{engine.ConnectRefused, engine.ConnectTimeout, engine.ConnectFailed, engine.ConnectTLS, engine.NoResources}
+
+// Labels that every backend has.
+var (
+	connectReasonLabels [len(connectReasons)]string
+	directionLabels     [len(directions)]string
+)
+
+func init() {
+	for i, r := range connectReasons {
+		connectReasonLabels[i] = labels("reason", r.String())
+	}
+	for i, direction := range directions {
+		directionLabels[i] = labels("direction", direction)
+	}
+}
+
 func writeBackends(x *exposition, st *status) {
 	each := func(name, kind, help string, write func(b *backendStatus, name string)) {
 		x.family(name, kind, help)
@@ -373,6 +314,10 @@ func writeBackends(x *exposition, st *status) {
 			x.gauge(oneIf(b.State == "up"), name, b.labels)
 		})
 	writeHealth(each, x)
+	each("awe4lb_backend_ejected", "gauge", "1 while the backend is not used because it failed one client after the other.",
+		func(b *backendStatus, name string) {
+			x.gauge(oneIf(b.State == "ejected"), name, b.labels)
+		})
 	each("awe4lb_backend_draining", "gauge", "1 when the backend is no longer configured and still has sessions.",
 		func(b *backendStatus, name string) {
 			x.gauge(oneIf(b.State == "draining"), name, b.labels)
@@ -403,8 +348,8 @@ func writeBackends(x *exposition, st *status) {
 		})
 	each("awe4lb_backend_connect_errors_total", "counter", "Failed attempts to connect to the backend, by reason.",
 		func(b *backendStatus, name string) {
-			for _, r := range []engine.Reason{engine.ConnectRefused, engine.ConnectTimeout, engine.ConnectFailed, engine.ConnectTLS, engine.NoResources} {
-				x.count(b.stats.ConnectErrors[r], name, b.labels+","+labels("reason", r.String()))
+			for i, r := range connectReasons {
+				x.countBy(b.stats.ConnectErrors[r], name, b.labels, connectReasonLabels[i])
 			}
 		})
 	each("awe4lb_backend_cuts_total", "counter", "Sessions that the backend reset before it had said anything.",
@@ -422,17 +367,22 @@ func writeBackends(x *exposition, st *status) {
 		})
 	each("awe4lb_backend_bytes_total", "counter", "Bytes relayed: c2b to the backend, b2c from it.",
 		func(b *backendStatus, name string) {
-			x.count(b.stats.Bytes[engine.ToBackend], name, b.labels+","+labels("direction", "c2b"))
-			x.count(b.stats.Bytes[engine.ToClient], name, b.labels+","+labels("direction", "b2c"))
+			for direction, label := range directionLabels {
+				x.countBy(b.stats.Bytes[direction], name, b.labels, label)
+			}
 		})
 	each("awe4lb_backend_connect_duration_seconds", "histogram", "Time to connect to the backend.",
 		func(b *backendStatus, name string) {
 			x.histogram(&b.stats.Connect, name, b.labels)
 		})
+	each("awe4lb_backend_first_byte_seconds", "histogram", "Time from the client's first byte, or established where the backend speaks first, to the backend's first byte.",
+		func(b *backendStatus, name string) {
+			x.histogram(&b.stats.FirstByte, name, b.labels)
+		})
 	each("awe4lb_backend_datagrams_total", "counter", "Datagrams relayed: c2b to the backend, b2c from it.",
 		func(b *backendStatus, name string) {
-			for direction, label := range directions {
-				x.count(b.stats.Datagrams[direction], name, b.labels+","+labels("direction", label))
+			for direction, label := range directionLabels {
+				x.countBy(b.stats.Datagrams[direction], name, b.labels, label)
 			}
 		})
 	each("awe4lb_backend_reply_duration_seconds", "histogram", "Time from a UDP flow's first datagram to the backend's first answer.",

@@ -204,6 +204,9 @@ const (
 	historySteps = 180
 )
 
+// lastStep are the counters at both ends of the last step; both are the same before the first has passed, and all rates 0.
+type lastStep struct{ was, now counters }
+
 // history is what the charts of the page begin with.
 type history struct {
 	Step   float64   `json:"step_seconds"`
@@ -244,8 +247,7 @@ func appended[T any](list []T, v T) []T {
 func (s *Server) keepHistory() {
 	ticker := time.NewTicker(historyStep)
 	defer ticker.Stop()
-	was := s.count()
-	s.counted.Store(&was)
+	was := s.last.Load().now
 	for {
 		select {
 		case <-s.quit:
@@ -253,10 +255,10 @@ func (s *Server) keepHistory() {
 		case <-ticker.C:
 		}
 		now := s.count()
+		s.last.Store(&lastStep{was, now})
 		totals := s.since(&was, &now, func(string) bool { return false }).Totals
 		s.history.Store(&history{Step: historyStep.Seconds(), End: rounded(now.at), Series: s.history.Load().Series.add(&totals)})
 		was = now
-		s.counted.Store(&now)
 	}
 }
 

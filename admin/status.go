@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"awe4lb/balancer"
+	"awe4lb/config"
 	"awe4lb/engine"
 	"awe4lb/tlsbridge/acme"
 	"awe4lb/tlsbridge/certs"
@@ -44,6 +45,10 @@ type status struct {
 	issuer acme.Counters
 
 	// For the metrics, those of frontends no longer configured included.
+	noMaint   bool // HAProxy's no-maint
+	accepted  uint64
+	toClients uint64 // bytes
+	secured   uint64 // TLS handshakes done with clients
 	refused   uint64 // by max_connections
 	perSource uint64 // by max_connections_per_source
 	fast      uint64 // by connection_rate and connection_rate_per_source
@@ -102,6 +107,7 @@ type frontendStatus struct {
 	// For the metrics.
 	labels string
 	stats  *engine.FrontendStats // never nil
+	config *config.Frontend
 }
 
 // ruleStatus is a route.
@@ -207,6 +213,7 @@ type backendStatus struct {
 	// For the metrics.
 	labels string
 	stats  *engine.BackendStats // never nil
+	of     *balancer.Backend
 }
 
 // ejectionsStatus is how often a backend was not used for a time because it failed clients.
@@ -317,6 +324,11 @@ func (s *Server) collect() *status {
 		out.Retired = append(out.Retired, bs)
 	}
 	for _, f := range st.Frontends {
+		out.accepted += f.Accepted
+		out.toClients += f.Bytes[engine.ToClient]
+		for _, n := range f.Handshakes {
+			out.secured += n
+		}
 		out.refused += f.Ended[engine.Limit]
 		out.perSource += f.Ended[engine.SourceLimit]
 		out.fast += f.Ended[engine.RateLimit]
@@ -393,7 +405,7 @@ func frontendOf(f *balancer.Frontend, st *engine.FrontendStats, listeners []stri
 	c := f.Config
 	fs := frontendStatus{Name: c.Name, Protocol: c.Protocol, Listeners: listeners, Pool: c.Pool, Routes: len(c.Routes),
 		MaxConnections: c.MaxConnections, Open: f.Live.Active(), Accepted: st.Accepted, Bytes: bytesOf(st.Bytes),
-		Ended: byReason(st.Ended), Throttled: st.Throttled, labels: labels("server", c.Name, "protocol", c.Protocol), stats: st}
+		Ended: byReason(st.Ended), Throttled: st.Throttled, labels: labels("server", c.Name, "protocol", c.Protocol), stats: st, config: c}
 	for _, r := range c.Routes {
 		fs.Rules = append(fs.Rules, ruleStatus{r.Match.String(), r.Pool, r.Passthrough})
 	}
@@ -419,7 +431,7 @@ func backendOf(b *balancer.Backend, st *engine.BackendStats) backendStatus {
 	}
 	return backendStatus{Pool: b.Pool, Address: b.Name, Open: b.Active(), Connected: st.Sessions,
 		ConnectErrors: byReason(st.ConnectErrors), Cuts: st.Cuts, Handshakes: st.Handshakes, Bytes: bytesOf(st.Bytes),
-		labels: labels("pool", b.Pool, "backend", b.Name), stats: st}
+		labels: labels("pool", b.Pool, "backend", b.Name), stats: st, of: b}
 }
 
 func bytesOf(b [2]uint64) bytesStatus {

@@ -51,6 +51,8 @@ func (s *Server) Stop(ctx context.Context) {
 	defer cancel()
 	s.stopping.Do(func() { close(s.quit) }) // streams end
 	_ = s.listener.Close()                  // which Shutdown leaves open where Serve has not come as far as to tell of it
+	var pushing sync.WaitGroup
+	pushing.Go(func() { s.push.stop(ctx) }) // while the others are waited for
 	_ = s.server.ShutdownWithContext(ctx)
 	if ctx.Err() != nil {
 		s.clients.closeAll()
@@ -58,5 +60,6 @@ func (s *Server) Stop(ctx context.Context) {
 	if a := s.listener.Addr(); a.Network() == "unix" {
 		socketfile.Remove(a.String())
 	}
+	pushing.Wait()
 	<-s.done
 }

@@ -3,7 +3,6 @@ package config
 import (
 	"encoding/base64"
 	"net/netip"
-	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -29,7 +28,7 @@ func (d *decoder) checkAdmin(a *Admin, claims *claims) {
 	if p, ok := d.places[&a.Upgrade]; ok && !p.bad && len(a.Upgrade) > 0 && !filepath.IsAbs(a.Upgrade[0]) {
 		d.fail(p.index(0), Error{Got: quote(a.Upgrade[0]), Want: "the absolute path of a program"})
 	}
-	d.checkPush(&a.Push)
+	d.checkPush(&a.Push, a.Bind != "")
 	if d.isSet(&a.Anonymous) {
 		return
 	}
@@ -175,15 +174,5 @@ func (d *decoder) checkAdminTLS(t *AdminTLS) {
 	d.localFile(&t.ClientCA)
 	if p, ok := d.places[&t.ClientRole]; ok && t.ClientCA == "" {
 		d.fail(p, Error{Problem: "nobody has this role", Hint: "client_ca says whose certificates count"})
-	}
-}
-
-func (d *decoder) checkPush(c *AdminPush) {
-	p, ok := d.places[&c.URL]
-	if ok && !p.bad && c.URL != "" {
-		u, err := url.Parse(c.URL)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Fragment != "" {
-			d.refuse(p, complaint{want: "an http or https URL without a user, such as http://127.0.0.1:8428/api/v1/import/prometheus"})
-		}
 	}
 }
