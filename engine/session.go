@@ -51,7 +51,7 @@ type session struct {
 	quiet       int64 // loop time
 	dies        int64 // loop time at which max_lifetime ends the session; 0 never
 	askedAt     int64 // loop time from which the backend's first answer is timed; 0: it has come
-	asked       bool  // the client has said something to the backend
+	spoke       bool  // the client has said something to the backend
 	moved       bool
 	kept        bool // keepalive is set on the backend's socket
 	failing     bool // one end is gone and the other still has a backlog to take
@@ -99,7 +99,7 @@ func (s *session) begin(fd int, l *listener, f *balancer.Frontend, address netip
 	s.state, s.first, s.fault = connecting, none, none
 	s.attempts, s.tried = 0, s.tried[:0]
 	s.connectedIn, s.dies, s.askedAt = 0, 0, 0
-	s.asked, s.moved, s.kept, s.failing, s.metered = false, false, false, false, false
+	s.spoke, s.moved, s.kept, s.failing, s.metered = false, false, false, false, false
 	s.target, s.bstats, s.pool = nil, nil, nil
 	s.prelude = &nothing
 	s.client.open(fd, local)
@@ -237,8 +237,8 @@ func (s *session) count(kind uint8, n int) {
 // fault. Two looks at the clock (31 ns each) for each session; once the answer has come, count does not come here.
 func (s *session) timeAnswer(kind uint8) {
 	if kind == ToBackend {
-		if !s.asked || s.pool.Times() {
-			s.asked, s.askedAt = true, s.sh.loop.Now()
+		if !s.spoke || s.pool.Times() {
+			s.spoke, s.askedAt = true, s.sh.loop.Now()
 		}
 		return
 	}
