@@ -84,9 +84,20 @@ func canWait(p *balancer.Pool, lack balancer.Lack) bool {
 
 // enqueue has the session wait, unless its client has gone. It reports false when it cannot: the pool has no queue, or that
 // is full, which is noted.
+//
+// Who waits goes by the pool of now: at the head of the line, one that asked a pool of before for a place would keep all others
+// from those that have come since.
 func (s *session) enqueue(now int64) bool {
-	cfg, q := s.pool.Config.Queue, s.pool.Queue()
-	if !cfg.Waits() || q == nil {
+	q := s.pool.Queue()
+	if !s.pool.Config.Queue.Waits() || q == nil {
+		return false
+	}
+	if !s.followPool(s.sh.eng.director.Snapshot(), q) {
+		s.end(PoolRemoved)
+		return true
+	}
+	cfg := s.pool.Config.Queue
+	if !cfg.Waits() {
 		return false
 	}
 	if s.departed() {
@@ -209,16 +220,25 @@ func (ln *waitLine) follow(next *balancer.Snapshot) {
 	for w := ln.head.next; w != &ln.head; {
 		s := w.s
 		w = w.next
-		pool := next.Pool(s.pool.Config.Name)
-		if pool == nil || pool.Queue() != ln.q {
+		if !s.followPool(next, ln.q) {
 			s.end(PoolRemoved)
-			continue
 		}
+	}
+}
+
+// followPool has a session that waits in q go by its pool as it is in next, and reports whether it is there.
+func (s *session) followPool(next *balancer.Snapshot, q *balancer.Queue) bool {
+	pool := next.Pool(s.pool.Config.Name)
+	if pool == nil || pool.Queue() != q {
+		return false
+	}
+	if pool != s.pool {
 		s.pool = pool
 		if !pool.AsksName() {
 			s.key = pool.Key(s.address, nil)
 		}
 	}
+	return true
 }
 
 // followQueues has the shard's queues go by a new snapshot, and forgets those of pools that are gone.

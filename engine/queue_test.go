@@ -604,3 +604,23 @@ func TestQueueHearsOfDiscovery(t *testing.T) {
 		t.Errorf("the backend that was found heard %v", got)
 	}
 }
+
+// TestQueueOfNow: who comes to wait after a backend was found, having begun before, does not wait for the old ones.
+func TestQueueOfNow(t *testing.T) {
+	old, found := newRoom(t), newRoom(t)
+	r := newRig(t, []string{lbtest.Blackhole(t), old.address}, func(c *config.Config) {
+		limitBackends(1, 10)(c)
+		discovered(c)
+		c.Pools[0].Backends[1].Priority = 1
+		c.Pools[0].Queue.Timeout = 5 * time.Second
+	})
+	hear(t, r.guest(0), "00")
+	late := r.guest(1)
+	pool := r.d.Snapshot().Pool("p")
+	lbtest.Eventually(t, "it connects", func() bool { return pool.Members[0].Active() == 1 })
+	r.d.SetBackends("p", backendConfigs([]string{found.address}))
+	hear(t, late, "01")
+	if got := found.heard(); len(got) != 1 {
+		t.Errorf("the backend that was found heard %v", got)
+	}
+}
