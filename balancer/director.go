@@ -4,6 +4,7 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+	"weak"
 
 	"awe4lb/config"
 )
@@ -48,9 +49,10 @@ type Director struct {
 	// Guarded by mu.
 	mu        sync.Mutex
 	plane     Plane
-	rosters   map[string]roster    // by pool
-	retired   []*Backend           // no longer members, may still have sessions
-	frontends map[string]*Frontend // all there ever were, as last configured
+	rosters   map[string]roster       // by pool
+	retired   []*Backend              // no longer members, may still have sessions
+	former    []weak.Pointer[Backend] // no longer members, had no session; whoever holds an old snapshot may still begin one
+	frontends map[string]*Frontend    // all there ever were, as last configured
 	orders    map[backendKey]orders
 
 	history history
@@ -127,6 +129,7 @@ func (d *Director) Preview(cfg *config.Config) (*Report, error) {
 // candidate builds the snapshot that follows the current one, and returns what it takes over. d.mu is held.
 func (d *Director) candidate(cfg *config.Config, found map[string][]*config.Backend) (*Snapshot, identities) {
 	old := d.current.Load()
+	d.revive()
 	known := identitiesOf(old)
 	known.orders = d.orders
 	for _, b := range d.retired {
@@ -158,9 +161,17 @@ func (d *Director) beginCounting(next *Snapshot, known identities) {
 		return
 	}
 	d.plane.Still(func() {
+		all := map[*Backend]bool{}
+		for _, b := range known.backends {
+			all[b] = true
+		}
+		d.revive()
+		for _, b := range d.retired {
+			all[b] = true
+		}
 		for _, p := range pools {
 			n := int64(0)
-			for _, b := range known.backends {
+			for b := range all {
 				if b.live == p.live {
 					n += b.Active()
 				}
@@ -208,6 +219,7 @@ func (d *Director) SetBackends(pool string, list []*config.Backend) []Change {
 // renew publishes a snapshot in which a pool has the members of its roster. d.mu is held.
 func (d *Director) renew(was *Pool) (changes []Change) {
 	old, name := d.current.Load(), was.Config.Name
+	d.revive()
 	known := identities{pools: map[string]*poolLive{}, orders: d.orders, backends: make(map[backendKey]*Backend, len(was.Members))}
 	known.addPool(was)
 	for _, b := range d.retired {
@@ -273,6 +285,7 @@ func membersOf(pools ...*Pool) []*Backend {
 // retire remembers those of left, which were members in old, that are none in next, and forgets those that have no session left.
 // The plane hears of those that went and of those that came back.
 func (d *Director) retire(old, next *Snapshot, left []*Backend) {
+	d.revive()
 	was := d.retired
 	d.retired = nil
 	for _, b := range was {
@@ -280,8 +293,8 @@ func (d *Director) retire(old, next *Snapshot, left []*Backend) {
 		case next.Has(b):
 			b.gone.Store(nil)
 			d.tell(b) // it is back
-		case b.Active() > 0:
-			d.retired = append(d.retired, b)
+		default:
+			d.keepRetired(b)
 		}
 	}
 	for _, b := range left {
@@ -293,11 +306,35 @@ func (d *Director) retire(old, next *Snapshot, left []*Backend) {
 			last = next.Pool(b.Pool)
 		}
 		b.gone.Store(last.Config)
-		if b.Active() > 0 {
-			d.retired = append(d.retired, b)
-		}
+		d.keepRetired(b)
 		d.tell(b)
 	}
+}
+
+// keepRetired remembers b, which is no longer a member: for as long as it has sessions, or somebody else knows it. d.mu is held.
+func (d *Director) keepRetired(b *Backend) {
+	if b.Active() > 0 {
+		d.retired = append(d.retired, b)
+		return
+	}
+	d.former = append(d.former, weak.Make(b))
+}
+
+// revive finds those that have got a session since they were retired, of somebody who had an older snapshot, and forgets those
+// that nobody can pick any more. d.mu is held.
+func (d *Director) revive() {
+	left := d.former[:0]
+	for _, w := range d.former {
+		switch b := w.Value(); {
+		case b == nil:
+		case b.Active() > 0:
+			d.retired = append(d.retired, b)
+		default:
+			left = append(left, w)
+		}
+	}
+	clear(d.former[len(left):])
+	d.former = left
 }
 
 // Retired returns the backends that are no longer members of their pool and still have sessions. Safe from any goroutine.
