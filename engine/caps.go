@@ -94,6 +94,18 @@ func (b *bucket) take(now, by int64) {
 	}
 }
 
+// reserve is take, and returns how long it is until that is there, behind all that was taken before: 0 or more. A capWindow's
+// worth is there at once. Safe from any goroutine.
+func (b *bucket) reserve(now, by int64) (wait int64) {
+	for {
+		old := b.full.Load()
+		begin := max(old, now)
+		if b.full.CompareAndSwap(old, begin+by) {
+			return max(begin-now-int64(capWindow), 0)
+		}
+	}
+}
+
 // admits takes n bytes of datagrams in a direction from the caps, or reports that there are not enough. source and flow are
 // hashes. Never blocks or allocates; safe from any goroutine.
 func (c *caps) admits(direction int, source, flow uint64, n, now int64) bool {

@@ -204,7 +204,11 @@ func (s *session) probe() {
 	case first && s.heard != nil:
 		data, heard = s.heard, true
 	case first && s.client.conn == nil && s.client.readable:
-		data = s.sh.buf[:s.client.read(s.sh.buf)]
+		room := s.sh.buf
+		if guardOf(s.f).capsOf() != nil {
+			room = room[:capMinBurst] // opened charges for it
+		}
+		data = room[:s.client.read(room)]
 		if s.client.failed && len(data) == 0 {
 			s.end(s.fault)
 			return

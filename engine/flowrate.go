@@ -71,14 +71,15 @@ func (t *rateTable) ahead(hash uint64, now int64) int64 {
 	return int64(ahead * rateUnit)
 }
 
-// take takes what takes by ns from the bucket of that hash, whether it has that or not. Safe from any goroutine.
-func (t *rateTable) take(hash uint64, now, by int64) {
+// take takes what takes by ns from the bucket of that hash, whether it has that or not, and returns how long it was until that was
+// full. Safe from any goroutine.
+func (t *rateTable) take(hash uint64, now, by int64) (was int64) {
 	set, tag := t.place(hash)
 	at, step := uint64(now/rateUnit)&timeMask, uint64((by+rateUnit/2)/rateUnit)
 	for {
 		place, old, ahead := findRate(set, tag, at, farthest)
 		if place.CompareAndSwap(old, tag<<48|(at+ahead+step)&timeMask) {
-			return
+			return int64(ahead * rateUnit)
 		}
 	}
 }

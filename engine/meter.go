@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"awe4lb/engine/loop"
@@ -10,15 +9,18 @@ import (
 // meter holds a session to the caps of its frontend: a side is read only as far as they let, and read on by a timer. What is
 // not read waits in the kernel, so that the one who sends feels it. Owned by the shard's goroutine.
 //
-//	reading ──a cap is used up──▶ waiting: its side is not read ──the timer: a step's worth is there──▶ reading
-//	    └──a step is read, and others share the cap──▶ waiting, until those have had their turn ──────────┘
+//	reading ──its own cap is used up──▶ waiting: its side is not read ──the timer: a step's worth is there──▶ reading
+//	    └──a step of a shared cap is read──▶ the next one is reserved; waiting until its time ──────────────────┘
 //
-// The second makes sessions that share a cap take turns, a step each.
+// A shared cap is a line in time: a session reserves the next step of it, behind those that others have reserved, and reads when
+// its time has come. So those who share it take turns, a step each, on whatever shard they are: whose timer fires first does not
+// matter (they fire in steps of 17 ms, and each shard has its own).
 type meter struct {
 	s      *session
 	caps   *caps
 	source uint64   // hash of the client's source prefix
 	full   [2]int64 // of the session's own cap, by direction: see caps; by the engine's clock
+	grants [2]int64 // bytes of shared caps that are reserved and not read yet
 
 	waiting [2]bool
 	timer   loop.Timer
@@ -38,7 +40,7 @@ func (s *session) meterBy(g *guard) {
 		sh.meters, sh.metersLen = m.next, sh.metersLen-1
 	}
 	m.s, m.caps, m.next = s, g.caps, nil
-	m.full, m.waiting, m.at = [2]int64{}, [2]bool{}, 0
+	m.full, m.grants, m.waiting, m.at = [2]int64{}, [2]int64{}, [2]bool{}, 0
 	if s.address.IsValid() {
 		m.source = prefixHash(s.address.Addr(), g.bits4, g.bits6)
 	}
@@ -63,37 +65,68 @@ func (m *meter) allow(kind uint8, most int) int {
 		return 0
 	}
 	c, now := m.caps, m.s.sh.eng.clock()
-	n, wait, turn := int64(most), int64(0), int64(0)
-	within := func(ahead, rate int64) {
-		left := capLeft(ahead, rate)
+	n, wait := int64(most), int64(0)
+	if rate := c.session.Load(); rate > 0 {
+		left := capLeft(m.full[kind]-now, rate)
 		if need := capStep(rate) - left; need > 0 {
-			wait = max(wait, capTime(need, rate))
+			wait = capTime(need, rate)
 		}
 		n = min(n, left)
 	}
-	if rate := c.session.Load(); rate > 0 {
-		within(m.full[kind]-now, rate)
+	perSource, total := c.source.Load(), c.total.Load()
+	if !m.hasSource() {
+		perSource = 0
 	}
-	if rate := c.source.Load(); rate > 0 && m.hasSource() {
-		within(c.sources.Load()[kind].ahead(m.source, now), rate)
-		n, turn = min(n, capStep(rate)), capTime(capStep(rate), rate)
-	}
-	if rate := c.total.Load(); rate > 0 {
-		within(c.all[kind].full.Load()-now, rate)
-		n, turn = min(n, capStep(rate)), max(turn, capTime(capStep(rate), rate))
+	if wait == 0 && (perSource > 0 || total > 0) {
+		if m.grants[kind] <= 0 {
+			wait = m.reserve(kind, now, perSource, total)
+		}
+		n = min(n, m.grants[kind])
 	}
 	if wait > 0 {
-		if turn > 0 { // all who share a cap come at times of their own, so that none is always the first
-			wait += rand.Int64N(2 * turn)
-		}
 		m.wait(kind, wait)
 		return 0
 	}
 	return int(n)
 }
 
+// reserve takes a step from the caps that the session shares, and returns how long it is until that may be read.
+func (m *meter) reserve(kind uint8, now, perSource, total int64) (wait int64) {
+	step := int64(capMaxStep)
+	for _, rate := range [...]int64{perSource, total} {
+		if rate > 0 {
+			step = min(step, capStep(rate))
+		}
+	}
+	m.grants[kind] = step
+	if perSource > 0 {
+		wait = max(m.caps.sources.Load()[kind].take(m.source, now, capTime(step, perSource))-int64(capWindow), 0)
+	}
+	if total > 0 {
+		wait = max(wait, m.caps.all[kind].reserve(now, capTime(step, total)))
+	}
+	return wait
+}
+
 // hasSource reports whether there is a source to count by: not for clients on unix sockets.
 func (m *meter) hasSource() bool { return m.s.address.IsValid() }
+
+// charge takes n bytes that were moved before m was there, from the caps.
+func (m *meter) charge(kind uint8, n int64) {
+	if n == 0 {
+		return
+	}
+	c, now := m.caps, m.s.sh.eng.clock()
+	if rate := c.session.Load(); rate > 0 {
+		m.full[kind] = now + capTime(n, rate)
+	}
+	if rate := c.source.Load(); rate > 0 && m.hasSource() {
+		c.sources.Load()[kind].take(m.source, now, capTime(n, rate))
+	}
+	if rate := c.total.Load(); rate > 0 {
+		c.all[kind].take(now, capTime(n, rate))
+	}
+}
 
 // spend takes n bytes that were read from the caps. Where others share one and all that was allowed was read, they have their
 // turn.
@@ -106,13 +139,9 @@ func (m *meter) spend(kind uint8, n, allowed int) {
 	if rate := c.session.Load(); rate > 0 {
 		m.full[kind] = max(m.full[kind], now) + capTime(int64(n), rate)
 	}
-	if rate := c.source.Load(); rate > 0 && m.hasSource() {
-		c.sources.Load()[kind].take(m.source, now, capTime(int64(n), rate))
-		shared = true
-	}
-	if rate := c.total.Load(); rate > 0 {
-		c.all[kind].take(now, capTime(int64(n), rate))
-		shared = true
+	if m.grants[kind] > 0 {
+		m.grants[kind] -= int64(n)
+		shared = m.grants[kind] <= 0
 	}
 	if shared && n >= allowed {
 		m.waiting[kind] = true

@@ -208,6 +208,8 @@ func (s *session) opened() {
 	s.watch(now)
 	if g := guardOf(s.f); g != nil && g.caps != nil {
 		s.meterBy(g)
+		b := &s.backend
+		s.meter.charge(ToBackend, int64(b.sent)+int64(len(b.buf))-int64(b.off)+int64(len(s.heard))) // what the client has said so far
 	}
 	if s.heard != nil {
 		s.backend.write(s.heard)
