@@ -196,15 +196,29 @@ func (t *tier) take(w wish) *Backend {
 // limit. key is Pool.Key of the client. Persistence does not count: see PickFor. Safe from any goroutine; never blocks or
 // allocates.
 func (p *Pool) Pick(key uint64, tried []*Backend) *Backend {
-	return p.PickFor(netip.Addr{}, key, tried)
+	if p.limit > 0 {
+		return p.placed(p.take(netip.Addr{}, key, tried))
+	}
+	b := p.chooseAny(key, tried) // the rule, by the shortest way
+	if b != nil && p.live.counting.Load() {
+		p.live.active.Add(1)
+	}
+	return b
 }
 
 // PickFor is Pick for a client that may have a backend already, where the pool has persistence. client is the address that
 // counts as the client's; who has none, on a unix socket, sticks to nothing.
 func (p *Pool) PickFor(client netip.Addr, key uint64, tried []*Backend) *Backend {
-	b := p.take(client, key, tried)
+	if p.sticks == nil || !client.IsValid() {
+		return p.Pick(key, tried)
+	}
+	return p.placed(p.take(client, key, tried))
+}
+
+// placed returns b. Where that is nil, a place was held for a moment, in which somebody may have asked for it.
+func (p *Pool) placed(b *Backend) *Backend {
 	if b == nil && p.limit > 0 {
-		p.live.roomMade() // a place was held for a moment, in which somebody may have asked for it
+		p.live.roomMade()
 	}
 	return b
 }
