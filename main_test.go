@@ -519,6 +519,11 @@ func TestDemo(t *testing.T) {
 		t.Fatalf("the demo says nothing of TLS: %q", text.String())
 	}
 	visitTLS(t, cacert[1], "https://localhost:8443/")
+	page := regexp.MustCompile(`(http://\S+/) +# in a browser`).FindStringSubmatch(text.String())
+	if page == nil || !strings.Contains(text.String(), " top --admin 127.0.0.1:7070 ") {
+		t.Fatalf("the demo says nothing of the page or of top: %q", text.String())
+	}
+	wantPage(t, page[1])
 	if got := askDNS(t, "127.0.0.1:5353"); got[0] != "dns-1" || got[1] != "dns-2" || got[2] != "dns-3" {
 		t.Errorf("DNS answers came from %v; want the three backends in turn", got)
 	}
@@ -550,6 +555,25 @@ func TestDemo(t *testing.T) {
 	if c, err := net.Dial("tcp", "127.0.0.1:9001"); err == nil {
 		c.Close()
 		t.Error("a demo backend outlives the demo")
+	}
+}
+
+// wantPage makes sure that a browser gets the page.
+func wantPage(t *testing.T, url string) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "text/html,*/*;q=0.8")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK || !strings.Contains(string(text), "<title>awe4lb</title>") {
+		t.Errorf("%s: %d, %v, %s", url, res.StatusCode, err, text)
 	}
 }
 

@@ -98,7 +98,9 @@ func explain(out io.Writer, path string, r Running, pids map[string]int) {
 	}
 	try("reload, after editing "+path, "kill -HUP %d", os.Getpid())
 	if r.Admin != "" {
-		try("the same, and it says what changed", "curl -X POST http://%s/api/v1/reload", r.Admin)
+		try("in a browser: watch traffic, drain a backend, edit", "http://%s/", r.Admin)
+		try("the same on a terminal", "%s top --admin %s", os.Args[0], r.Admin)
+		try("reload, and it says what changed", "curl -X POST http://%s/api/v1/reload", r.Admin)
 		try("who has how many connections and flows", "curl http://%s/api/v1/status", r.Admin)
 		try("for Prometheus", "curl http://%s/metrics", r.Admin)
 	}
