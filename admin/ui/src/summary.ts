@@ -19,6 +19,7 @@ export function summary(s: Sample, st: Status, now: Date): { tone: Tone; text: s
   if (st.state === 'draining') more.push('The process drains: it takes no new sessions and ends when the last one has.')
   if (!st.config.last_ok && st.config.error) more.push(`The last reload was refused, and the configuration before it runs: ${st.config.error}`)
   const felt = turned > 0 ? `${turned < 1 ? 'some clients' : plural(Math.round(turned), 'client') + ' a second'} turned away` : 'traffic unaffected'
+  if (st.config.stopped) return { tone: 'bad', text: 'Stopped: no frontend runs until a configuration is run', more }
   if (total === 0) return { tone: 'off', text: 'No backends are configured', more }
   if (dead.length) {
     const which = dead.length === 1 ? `Pool ${dead[0]} has` : `Pools ${dead.join(', ')} have`

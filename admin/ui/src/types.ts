@@ -119,7 +119,7 @@ export interface Status {
   state: string
   started: string
   uptime_seconds: number
-  config: { file: string; version: number; last_tried: string; last_ok: boolean; error?: string }
+  config: { file: string; name?: string; stopped?: boolean; version: number; last_tried: string; last_ok: boolean; error?: string }
   sessions: { open: number; limit: number }
   flows: { open: number; limit: number }
   frontends: Frontend[]

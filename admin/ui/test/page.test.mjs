@@ -179,8 +179,9 @@ test('the keyboard leads everywhere', async () => {
   await page.keyboard.press('/')
   await page.keyboard.type('part')
   await page.getByRole('link', { name: 'partners' }).waitFor()
-  assert.equal(await page.locator('tr[data-row]').count(), 1)
-  assert.match(page.url(), /#\/pools\?q=part$/)
+  await page.waitForURL(/#\/pools\?q=part$/)
+  assert.equal(await page.getByRole('searchbox', { name: 'Filter pools' }).inputValue(), 'part')
+  await until('one pool is left', async () => (await page.locator('tr[data-row]').count()) === 1)
   await page.keyboard.press('Escape')
   await page.keyboard.press('?')
   await page.getByRole('dialog', { name: 'Keys' }).waitFor()
@@ -303,6 +304,28 @@ for (const scheme of ['light', 'dark']) {
     await page.setViewportSize(wide)
   })
 }
+
+test('everything stops, and what ran runs again', async () => {
+  await visit('#/configuration', 'Configuration')
+  await page.getByRole('button', { name: 'Stop', exact: true }).click()
+  const dialog = page.getByRole('dialog')
+  const act = dialog.getByRole('button', { name: 'Stop' })
+  assert.equal(await act.getAttribute('aria-disabled'), 'true', 'it can be done without typing')
+  await dialog.getByLabel('Type stop to go on').fill('stop')
+  await act.click()
+  await page.getByRole('alert').filter({ hasText: 'Stopped: no frontend runs.' }).waitFor()
+  await assert.rejects(hold('127.77.1.203'), 'somebody listens')
+  await row('main').locator('.state:visible', { hasText: 'stopped' }).waitFor()
+  await accessible('stopped')
+  await visit('#/', 'Overview')
+  await page.getByText('Stopped: no frontend runs until').waitFor()
+  await visit('#/configuration', 'Configuration')
+  await row('main').getByRole('button', { name: 'Run main' }).click()
+  await dialog.getByRole('button', { name: 'Run it' }).click()
+  await dialog.waitFor({ state: 'detached' })
+  await row('main').locator('.state:visible', { hasText: 'runs' }).waitFor();
+  (await hold('127.77.1.203')).destroy()
+})
 
 test('who may only read sees why an action is off', async () => {
   await visit('#/', 'Overview')

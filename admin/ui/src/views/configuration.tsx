@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from 'preact/hooks'
 import { call, encode, get, Problem, whyNot } from '../api'
-import { status, wantBackends } from '../live'
+import { refreshStatus, status, wantBackends } from '../live'
 import { go, href } from '../router'
 import type { ConfigList, NamedConfig, Report } from '../types'
 import { Button, Empty, Failure, Heading } from '../ui/basics'
@@ -48,7 +48,7 @@ function List() {
       {absent ? <Empty title="This awe4lb has no configurations to edit."><p>Change {st?.config.file ?? 'the file'} and reload.</p></Empty>
         : <>
           <Failure of={failure} />
-          {list && <Table label="Configurations" rows={list.configs} columns={columns(setDoing, why)} rowKey={(c) => c.name} />}
+          {list && <Table label="Configurations" rows={list.configs} columns={columns(setDoing, why, list.stopped === true)} rowKey={(c) => c.name} />}
         </>}
       {doing?.what === 'reload' && (
         <Confirm title="Reload the configuration?" act="Reload" whyNot={whyNot('operate')} onClose={close} onAct={() => call<Report>('POST', '/reload').then(setReport)}>
@@ -56,7 +56,7 @@ function List() {
         </Confirm>
       )}
       {doing?.what === 'stop' && (
-        <Confirm title="Stop all frontends?" act="Stop" danger typed="stop" whyNot={why} onClose={close} onAct={() => call<Report>('POST', '/configs/stop').then((r) => { setReport(r); void look() })}>
+        <Confirm title="Stop all frontends?" act="Stop" danger typed="stop" whyNot={why} onClose={close} onAct={() => call<Report>('POST', '/configs/stop').then((r) => { setReport(r); void look(); void refreshStatus() })}>
           <p>No frontend takes sessions any more, until one of these configurations is run, or the process reloads or starts again. Sessions that are open go on.</p>
         </Confirm>
       )}
@@ -67,8 +67,8 @@ function List() {
         </Confirm>
       )}
       {doing?.what === 'select' && (
-        <Confirm title={`Run ${doing.config.name}?`} act="Run it" whyNot={why} onClose={close} onAct={() => call<Report>('POST', `/configs/${encode(doing.config.name)}/select`, undefined, { headers: { 'If-Match': quoted(doing.config.etag) } }).then((r) => { setReport(r); void look() })}>
-          <p>It takes the place of {list?.active || 'what runs now'}. Frontends and backends that it does not have drain; sessions that are open go on. Open it to see what would change.</p>
+        <Confirm title={`Run ${doing.config.name}?`} act="Run it" whyNot={why} onClose={close} onAct={() => call<Report>('POST', `/configs/${encode(doing.config.name)}/select`, undefined, { headers: { 'If-Match': quoted(doing.config.etag) } }).then((r) => { setReport(r); void look(); void refreshStatus() })}>
+          <p>{list?.stopped ? 'Nothing runs now.' : `It takes the place of ${list?.active || 'what runs now'}. Frontends and backends that it does not have drain; sessions that are open go on.`} Open it to see what would change.</p>
         </Confirm>
       )}
       {doing?.what === 'delete' && (
@@ -83,23 +83,25 @@ function List() {
 
 const quoted = (etag: string): string => (etag.startsWith('"') ? etag : `"${etag}"`)
 
-const columns = (act: (d: Doing) => void, why: string): Column<NamedConfig>[] => [
-  { key: 'name', title: 'Name', sort: (c) => c.name, cell: (c) => <><a class="strong" href={href(['configuration', c.name])}>{c.name}</a><span class="narrow"><Standing of={c} /></span></> },
-  { key: 'standing', title: 'State', width: '180px', from: 'middle', sort: (c) => Number(!c.active), cell: (c) => <Standing of={c} /> },
+const columns = (act: (d: Doing) => void, why: string, stopped: boolean): Column<NamedConfig>[] => [
+  { key: 'name', title: 'Name', sort: (c) => c.name, cell: (c) => <><a class="strong" href={href(['configuration', c.name])}>{c.name}</a><span class="narrow"><Standing of={c} stopped={stopped} /></span></> },
+  { key: 'standing', title: 'State', width: '180px', from: 'middle', sort: (c) => Number(!c.active), cell: (c) => <Standing of={c} stopped={stopped} /> },
   { key: 'changed', title: 'Changed', width: '128px', sort: (c) => c.changed, cell: (c) => <Ago at={c.changed} /> },
   { key: 'size', title: 'Size', width: '96px', number: true, from: 'middle', sort: (c) => c.size, cell: (c) => <Size n={c.size} /> },
   {
     key: 'act', title: '', width: '150px', from: 'middle',
     cell: (c) => (
       <span class="actions"><span>
-        <Button small label={`Run ${c.name}`} whyNot={why || (c.active ? 'It runs already.' : c.mistakes ? 'It has mistakes.' : '')} onClick={() => act({ what: 'select', config: c })}>Run</Button>
-        <Button small label={`Delete ${c.name}`} whyNot={why || (c.active ? 'It runs.' : '')} onClick={() => act({ what: 'delete', config: c })}>Delete</Button>
+        <Button small label={`Run ${c.name}`} whyNot={why || (c.active && !stopped ? 'It runs already.' : c.mistakes ? 'It has mistakes.' : '')} onClick={() => act({ what: 'select', config: c })}>Run</Button>
+        <Button small label={`Delete ${c.name}`} whyNot={why || (c.active ? (stopped ? 'It is the one that was stopped: run another one first.' : 'It runs.') : '')} onClick={() => act({ what: 'delete', config: c })}>Delete</Button>
       </span></span>
     ),
   },
 ]
 
-function Standing({ of: c }: { of: NamedConfig }) {
-  if (c.mistakes) return <span class="state bad"><Mark tone="bad" />{c.mistakes === 1 ? '1 mistake' : `${c.mistakes} mistakes`}{c.active ? ', runs' : ''}</span>
-  return c.active ? <span class="state ok"><Mark tone="ok" />runs</span> : <span class="state off"><Mark tone="off" />kept</span>
+function Standing({ of: c, stopped }: { of: NamedConfig; stopped: boolean }) {
+  const runs = stopped ? 'stopped' : 'runs'
+  if (c.mistakes) return <span class="state bad"><Mark tone="bad" />{c.mistakes === 1 ? '1 mistake' : `${c.mistakes} mistakes`}{c.active ? `, ${runs}` : ''}</span>
+  if (c.active && stopped) return <span class="state bad"><Mark tone="bad" />{runs}</span>
+  return c.active ? <span class="state ok"><Mark tone="ok" />{runs}</span> : <span class="state off"><Mark tone="off" />kept</span>
 }
