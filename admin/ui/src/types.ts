@@ -76,7 +76,10 @@ export interface Pool {
   panic_picks: number
   backends: Backend[]
   discovery?: Discovery
+  persistence?: Persistence
 }
+
+export interface Persistence { entries: number; max_entries: number; hits: number; misses: number; moves: number; evictions: number }
 
 export interface Rule { match: string; pool: string; passthrough?: boolean }
 

@@ -171,6 +171,20 @@ test('a pool finds its backends', async () => {
   await page.getByText('1 added, 3 backends now').waitFor()
 })
 
+test('clients that stick to a backend are forgotten', async () => {
+  await visit('#/pools/partners', 'partners')
+  await page.getByRole('heading', { name: 'Persistence' }).waitFor()
+  const sticks = async () => (await api('/persistence')).pools[0]
+  await until('clients stick', async () => (await sticks()).hits > 0 && (await sticks()).entries > 2)
+  const forget = page.getByRole('button', { name: 'Forget all' })
+  await until('the page knows', async () => (await forget.getAttribute('aria-disabled')) !== 'true')
+  const { misses } = await sticks()
+  await forget.click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Forget all' }).click()
+  await page.getByRole('dialog').waitFor({ state: 'detached' })
+  await until('who was known is new', async () => (await sticks()).misses > misses + 2)
+})
+
 test('the keyboard leads everywhere', async () => {
   await visit('#/', 'Overview')
   await page.keyboard.press('g')
@@ -280,7 +294,7 @@ test('a configuration is edited, refused, applied and rolled back', async () => 
 })
 
 // The long table is one of which most rows do not exist.
-const views = [['pools/many', 'many'], ['', 'Overview'], ['frontends', 'Frontends'], ['frontends/web', 'web'], ['pools', 'Pools'], ['pools/web', 'web'],
+const views = [['pools/many', 'many'], ['', 'Overview'], ['frontends', 'Frontends'], ['frontends/web', 'web'], ['pools', 'Pools'], ['pools/web', 'web'], ['pools/partners', 'partners'],
   ['sessions', 'Sessions'], ['events', 'Events'], ['certificates', 'Certificates'], ['configuration', 'Configuration']]
 
 for (const scheme of ['light', 'dark']) {

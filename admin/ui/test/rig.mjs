@@ -79,6 +79,8 @@ timeout = "400ms"
 [pools.partners]
 policy = "leastconn"
 backends = [{ address = "${backends[0]}" }, { address = "${backends[1]}" }]
+[pools.partners.persistence]
+key = "source"
 
 [pools.dns]
 [pools.dns.discovery]

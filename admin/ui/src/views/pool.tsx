@@ -14,6 +14,7 @@ import { State } from '../ui/state'
 import { Table, type Column } from '../ui/table'
 import { BackendDialog, OrderDialog, orders, possible, type Order } from './backend'
 import { DiscoveryOf } from './discovery'
+import { PersistenceOf } from './persistence'
 import { Weight } from './weight'
 
 export type Row = Backend & { live: BackendSample | undefined; check: Check | undefined }
@@ -72,6 +73,7 @@ export function PoolView({ name }: { name: string }) {
             <Table label={`Backends of ${name}`} rows={rows} columns={shown} rowKey={(r) => r.address} />
           </div>}
       <DiscoveryOf pool={name} known={pool.discovery} />
+      {pool.persistence && <PersistenceOf pool={name} of={pool.persistence} />}
       {chosen && asked.order === 'look' && <BackendDialog of={chosen} onOrder={(order) => ask({ order, address: chosen.address })} onClose={leave} />}
       {chosen && asked.order !== 'look' && <OrderDialog of={chosen} order={asked.order} onClose={leave} />}
     </>
