@@ -41,7 +41,7 @@ func (p *process) parse(c admin.Change, running *config.Config) (*config.Config,
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := config.Parse(path, c.Text)
+	cfg, err := config.ParseIn(filepath.Dir(p.path), path, c.Text) // paths mean the same in all of them
 	if err != nil {
 		return nil, err
 	}

@@ -60,6 +60,9 @@ func TestSelectedConfigs(t *testing.T) {
 	in.wants(200, `"name": "blue"`, "PUT", "/api/v1/configs/blue", blue)
 	in.wants(200, "frontend\",", "POST", "/api/v1/configs/blue/validate", "")
 	in.wants(200, "blue", "POST", "/api/v1/configs/blue/select", "")
+	if strings.Contains(in.log(), "acme storage") {
+		t.Error("paths of files mean something else in another configuration")
+	}
 	ask(t, c, "a session goes on")
 	in.wants(200, `"name": "blue"`, "GET", "/api/v1/status", "") // though blue lets nobody in
 	in.signal(syscall.SIGHUP)

@@ -85,6 +85,7 @@ type Server struct {
 	push     pusher
 	streams  atomic.Int32 // open now
 	stopping sync.Once
+	looking  sync.Mutex // held while a call that changes nothing is answered
 	clients  clients
 	logins   logins
 	guesses  throttle

@@ -138,10 +138,7 @@ func (s *Server) serve(e endpoint) fasthttp.RequestHandler {
 		c, begun := &call{RequestCtx: ctx}, time.Now()
 		err := s.admit(c, e)
 		if err == nil {
-			var answer any
-			if answer, err = e.handle(s, c); err == nil {
-				c.reply(answer)
-			}
+			err = s.answer(e, c)
 		}
 		if err != nil {
 			s.fail(ctx, err)
@@ -150,6 +147,20 @@ func (s *Server) serve(e endpoint) fasthttp.RequestHandler {
 			s.audit(c, begun, err)
 		}
 	}
+}
+
+// answer answers a call. What only looks is answered one at a time: however many ask, the shards have all processors but one for
+// themselves.
+func (s *Server) answer(e endpoint, c *call) error {
+	if e.method == fasthttp.MethodGet {
+		s.looking.Lock()
+		defer s.looking.Unlock()
+	}
+	answer, err := e.handle(s, c)
+	if err == nil {
+		c.reply(answer)
+	}
+	return err
 }
 
 // admit finds out who calls, and whether they may.
@@ -183,6 +194,8 @@ func (s *Server) metricsForReaders(c *fasthttp.RequestCtx) {
 		s.fail(c, err)
 		return
 	}
+	s.looking.Lock()
+	defer s.looking.Unlock()
 	s.metrics(c)
 }
 

@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"errors"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -174,7 +175,11 @@ func (s *Server) parseConfig(name string, text []byte) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return config.Parse(path, text)
+	main, err := s.o.Configs.Store().Path(confstore.Main)
+	if err != nil {
+		return nil, err
+	}
+	return config.ParseIn(filepath.Dir(main), path, text)
 }
 
 func (s *Server) config(c *call) (any, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -41,6 +42,11 @@ func Read(path string) ([]byte, error) {
 // the text is not TOML, that is the only one. name stands for the file in messages. ${NAME} in a value is taken from
 // the environment of the process.
 func Parse(name string, text []byte) (*Config, error) {
+	return ParseIn(filepath.Dir(name), name, text)
+}
+
+// ParseIn is Parse of a text whose paths of files count from a folder of their own.
+func ParseIn(folder, name string, text []byte) (*Config, error) {
 	tree, values, errs := read(text)
 	if errs != nil {
 		for _, e := range errs {
@@ -49,6 +55,7 @@ func Parse(name string, text []byte) (*Config, error) {
 		return nil, errs
 	}
 	d := newDecoder(name, os.LookupEnv)
+	d.folder = folder
 	d.decode(tree, values)
 	d.validate()
 	if len(d.errs) > 0 {

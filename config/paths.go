@@ -35,11 +35,10 @@ func (d *decoder) localPath(field *string, want string) {
 	}
 }
 
-// dir returns the folder of the configuration file.
+// dir returns the folder that paths count from.
 func (d *decoder) dir() string {
-	dir := filepath.Dir(d.file)
-	if abs, err := filepath.Abs(dir); err == nil { // else the working directory is gone, and so is what the path counted from
+	if abs, err := filepath.Abs(d.folder); err == nil { // else the working directory is gone, and so is what the path counted from
 		return abs
 	}
-	return dir
+	return d.folder
 }
