@@ -93,7 +93,7 @@ type Admin struct {
 	Tokens    []*AdminToken `toml:"tokens"`                                        // programs, by name
 	TLS       *AdminTLS     `toml:"tls"`                                           // nil: plain HTTP
 	Configs   string        `toml:"configs"`                                       // folder of named configurations; default "" = awe4lb.d beside the configuration file
-	AllowExec bool          `toml:"allow_exec"`                                    // configurations that come by the API may start programs and name any file, see Beyond; default false
+	AllowExec bool          `toml:"allow_exec"`                                    // configurations that come by the API may start programs and name any file, unix socket and variable, see Beyond; default false
 	Upgrade   []string      `toml:"upgrade"`                                       // program and arguments, without a shell, that POST /api/v1/upgrade starts; default none
 	Compat    string        `toml:"compat" oneof:"none gobetween"`                 // default none; gobetween: /servers, /dump and /ping as gobetween has them
 	Push      AdminPush     `toml:"push"`                                          // see AdminPush

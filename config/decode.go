@@ -34,6 +34,7 @@ type decoder struct {
 	matches, regexps int // counted by checkMatch
 
 	files []*string // the fields that hold paths of files and folders
+	uses  []Use     // of variables of the environment
 }
 
 // place is a spot in the file, and what stands there.
@@ -350,6 +351,9 @@ func (d *decoder) text(p *place, raw any, field any, want string) (string, bool)
 	}
 	out, used, unset, bad := expand(s, d.lookup)
 	p.fromEnv = len(used) > 0
+	for _, name := range used {
+		d.uses = append(d.uses, Use{field, lastKey(p.path), name})
+	}
 	if p.secret {
 		bad = cut(bad, len("${"))
 	} else {

@@ -104,12 +104,20 @@ func same(t *testing.T, a, b any, key string) {
 }
 
 func TestBeyond(t *testing.T) {
-	trusted := parseText(t, "[log]\noutput = \"/var/log/a\"\n[pools.a]\nbackends = []\nhealth = { kind = \"exec\", command = [\"/bin/true\"] }\n[pools.e]\ndiscovery = { kind = \"exec\", command = [\"/bin/list\"] }\n")
+	t.Setenv("AWE4LB_TEST_SECRET", "0123456789abcdef")
+	t.Setenv("AWE4LB_TEST_OTHER", "0123456789abcdef")
+	trusted := parseText(t, "[admin.tokens.a]\ntoken = \"${AWE4LB_TEST_SECRET}\"\n[pools.u]\nbackends = [{ address = \"unix:/run/web.sock\" }]\n[log]\noutput = \"/var/log/a\"\n[pools.a]\nbackends = []\nhealth = { kind = \"exec\", command = [\"/bin/true\"] }\n[pools.e]\ndiscovery = { kind = \"exec\", command = [\"/bin/list\"] }\n")
 	for text, want := range map[string]string{
 		"[log]\noutput = \"/var/log/a\"\n[log.access]\noutput = \"stdout\"\n":                                                "",
 		"[log]\noutput = \"/etc/cron.d/x\"\n":                                                                                "log.output",
 		"[log.access]\noutput = \"/dir/files/../../etc/x\"\n":                                                                "log.access.output",
 		"[log.access]\noutput = \"/dir/files/x\"\n":                                                                          "",
+		"[pools.b]\nbackends = [{ address = \"unix:/run/web.sock\" }, { address = \"unix:/dir/files/b.sock\" }]\n":           "",
+		"[pools.b]\nbackends = [{ address = \"unix:/run/docker.sock\" }]\n":                                                  "pools.b.backends[0].address",
+		"[frontends.f]\nbind = [\"unix:/run/x.sock\"]\n":                                                                     "frontends.f.bind[0]",
+		"[admin.tokens.b]\ntoken = \"${AWE4LB_TEST_SECRET}\"\n":                                                              "",
+		"[admin.tokens.b]\ntoken = \"${AWE4LB_TEST_OTHER}\"\n":                                                               "admin.tokens.b.token",
+		"[pools.b]\nbackends = []\nhealth = { kind = \"http\", path = \"/${AWE4LB_TEST_SECRET}\" }\n":                        "pools.b.health.path",
 		"[admin]\nupgrade = [\"/bin/sh\"]\n":                                                                                 "admin.upgrade",
 		"[admin]\nallow_exec = true\n":                                                                                       "admin.allow_exec",
 		"[admin.tokens.a]\nfile = \"/etc/shadow\"\n":                                                                         "admin.tokens.a.file",
