@@ -5,12 +5,15 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -226,6 +229,40 @@ func TestGuessing(t *testing.T) {
 	}
 	if res, _ := g.send("GET", "/api/v1/status", "", bearer("read"+secretOf)); res.StatusCode != 429 {
 		t.Errorf("the right token at once: %d; want 429", res.StatusCode)
+	}
+}
+
+// TestGuessingAtOnce: to guess with hundreds of connections at a time is no way around it.
+func TestGuessingAtOnce(t *testing.T) {
+	g := newGuarded(t, func(c *config.Admin) {
+		hash, err := bcrypt.GenerateFromPassword([]byte("slow"+secretOf), 8) // so that they wait for each other
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Users[0].PasswordHash = string(hash)
+	})
+	var wrong atomic.Int32
+	var all sync.WaitGroup
+	for i := range 8 * guesses {
+		all.Go(func() {
+			req, _ := http.NewRequest("GET", g.url+"/api/v1/status", nil)
+			req.SetBasicAuth("read", fmt.Sprint("guess", i))
+			res, err := g.client.Do(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			res.Body.Close()
+			if res.StatusCode == 401 {
+				wrong.Add(1)
+			} else if res.StatusCode != 429 {
+				t.Errorf("%d", res.StatusCode)
+			}
+		})
+	}
+	all.Wait()
+	if n := wrong.Load(); n != guesses {
+		t.Errorf("%d guesses were tried; want %d", n, guesses)
 	}
 }
 

@@ -76,7 +76,7 @@ func (s *Server) identify(c *fasthttp.RequestCtx) (identity, error) {
 			if !ok {
 				return identity{}, s.unauthorized(c, "Authorization: not the base64 of NAME:PASSWORD")
 			}
-			return s.prove(c, func(a *access) (identity, bool) { return a.basic(name, password) })
+			return s.provePassword(c, name, password)
 		}
 		return identity{}, s.unauthorized(c, "Authorization: want Basic or Bearer")
 	}
@@ -95,18 +95,36 @@ func (s *Server) identify(c *fasthttp.RequestCtx) (identity, error) {
 
 // prove tests credentials, unless too many wrong ones came from where they come.
 func (s *Server) prove(c *fasthttp.RequestCtx, test func(*access) (identity, bool)) (identity, error) {
-	now, source := time.Now(), from(c)
-	if wait := s.guesses.wait(source, now); wait > 0 {
-		p := problemf(fasthttp.StatusTooManyRequests, "too many wrong credentials; try again later")
-		p.wait = int(wait/time.Second) + 1
-		return identity{}, p
+	source := from(c)
+	if wait := s.guesses.wait(source, time.Now()); wait > 0 {
+		return identity{}, tooMany(wait)
 	}
 	who, ok := test(s.access.Load())
 	if !ok {
-		s.guesses.wrong(source, now)
+		s.guesses.wrong(source, time.Now())
 		return identity{}, s.unauthorized(c, "wrong credentials")
 	}
 	return who, nil
+}
+
+// provePassword is prove for a password. Who has to wait for its turn is asked again then whether it may: hundreds that come at
+// once would all have come before the first of them was wrong.
+func (s *Server) provePassword(c *fasthttp.RequestCtx, name, password string) (identity, error) {
+	if wait := s.guesses.wait(from(c), time.Now()); wait > 0 {
+		return identity{}, tooMany(wait)
+	}
+	if who, ok := s.access.Load().basicAgain(name, password); ok {
+		return who, nil
+	}
+	hashing.Lock()
+	defer hashing.Unlock()
+	return s.prove(c, func(a *access) (identity, bool) { return a.basic(name, password) })
+}
+
+func tooMany(wait time.Duration) error {
+	p := problemf(fasthttp.StatusTooManyRequests, "too many wrong credentials; try again later")
+	p.wait = int(wait/time.Second) + 1
+	return p
 }
 
 // unauthorized refuses, and says how to do better. A page's own script asks by itself: no browser is to put up its dialog.

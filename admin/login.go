@@ -113,11 +113,17 @@ func (s *Server) login(c *call) (any, error) {
 	if err := c.decode(&in); err != nil {
 		return nil, err
 	}
-	who, err := s.prove(c.RequestCtx, func(a *access) (identity, bool) { return a.basic(in.Name, in.Password) })
+	before := s.access.Load()
+	who, err := s.provePassword(c.RequestCtx, in.Name, in.Password)
 	if err != nil {
 		return nil, err
 	}
-	cookie := s.loginCookie(s.logins.begin(who, time.Now()), int(loginLife/time.Second))
+	value := s.logins.begin(who, time.Now())
+	if !s.access.Load().same(before) { // a reload ended the logins while the password was checked
+		s.logins.end(value)
+		return nil, problemf(fasthttp.StatusConflict, "the users have just changed: log in again")
+	}
+	cookie := s.loginCookie(value, int(loginLife/time.Second))
 	defer fasthttp.ReleaseCookie(cookie)
 	c.Response.Header.SetCookie(cookie)
 	who.how, c.who = "cookie", who

@@ -46,9 +46,9 @@ func passwordFits(hash []byte, password string) bool {
 	return subtle.ConstantTimeCompare(got, want) == 1
 }
 
-// hashing bounds how many passwords are checked at once: each costs some 50 ms of a core that the data path may want, and
-// with argon2id up to 256 MiB.
-var hashing = make(chan struct{}, 1)
+// hashing is held while a password is checked, since each costs some 50 ms of a core that the data path may want, and with
+// argon2id up to 256 MiB: one at a time.
+var hashing sync.Mutex
 
 // verified remembers for a while who has shown the right password: programs send it with each request. It keeps no password
 // but a keyed hash of it, under a key that never leaves the process.
@@ -66,32 +66,39 @@ func newVerified(life time.Duration) *verified {
 	return v
 }
 
-// check reports whether password fits hash. Blocks while another is checked.
-func (v *verified) check(name, password string, hash []byte) bool {
+// sumOf is what is kept of a name, a password and the hash it fits.
+func (v *verified) sumOf(name, password string, hash []byte) [sha256.Size]byte {
 	mac := hmac.New(sha256.New, v.key)
 	for _, part := range []string{name, password} {
 		mac.Write([]byte(strconv.Itoa(len(part)) + ":" + part))
 	}
 	mac.Write(hash)
-	sum := [sha256.Size]byte(mac.Sum(nil))
+	return [sha256.Size]byte(mac.Sum(nil))
+}
+
+// knows reports whether password was found to fit hash not long ago.
+func (v *verified) knows(name, password string, hash []byte) bool {
 	v.mu.Lock()
-	until, known := v.until[sum]
-	v.mu.Unlock()
-	if known && time.Now().Before(until) {
+	defer v.mu.Unlock()
+	until, known := v.until[v.sumOf(name, password, hash)]
+	return known && time.Now().Before(until)
+}
+
+// check reports whether password fits hash. hashing is held.
+func (v *verified) check(name, password string, hash []byte) bool {
+	if v.knows(name, password, hash) { // somebody who came before, with the same
 		return true
 	}
-	hashing <- struct{}{}
-	fits := passwordFits(hash, password)
-	<-hashing
-	if fits {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		for s, t := range v.until { // few: one for each user
-			if time.Now().After(t) {
-				delete(v.until, s)
-			}
-		}
-		v.until[sum] = time.Now().Add(v.life)
+	if !passwordFits(hash, password) {
+		return false
 	}
-	return fits
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for s, t := range v.until { // few: one for each user
+		if time.Now().After(t) {
+			delete(v.until, s)
+		}
+	}
+	v.until[v.sumOf(name, password, hash)] = time.Now().Add(v.life)
+	return true
 }
