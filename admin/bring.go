@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"awe4lb/balancer"
@@ -82,6 +83,23 @@ func (a *access) roleNow(who identity) role {
 		return a.clients
 	}
 	return a.anonymous
+}
+
+// holds reports whether who showed by was who they are would also by a, and may still watch.
+func (a *access) holds(was *access, who identity) bool {
+	switch {
+	case a == was:
+		return true
+	case a.roleNow(who) < reader:
+		return false
+	case who.how == "basic":
+		return bytes.Equal(a.users[who.name].hash, was.users[who.name].hash)
+	case who.how == "bearer":
+		return slices.ContainsFunc(a.tokens, func(t token) bool {
+			return t.name == who.name && slices.ContainsFunc(was.tokens, func(o token) bool { return o.name == t.name && o.sum == t.sum })
+		})
+	}
+	return true
 }
 
 // staysClosed refuses an [admin] that opens to the network an admin that listens there: the address only changes at a start.

@@ -31,14 +31,14 @@ func (s *Server) stream(c *call) (any, error) {
 		return nil, problemf(fasthttp.StatusServiceUnavailable, "%d streams are open already", maxStreams)
 	}
 	wanted := wantedPools(string(c.QueryArgs().Peek("pools")))
-	cookie, who := string(c.Request.Header.Cookie(cookieName)), c.who
+	cookie, who, began := string(c.Request.Header.Cookie(cookieName)), c.who, s.access.Load()
 	conn := c.Conn()
 	c.SetContentType("text/event-stream")
 	c.Response.Header.Set("X-Accel-Buffering", "no")
 	c.SetBodyStreamWriter(func(w *bufio.Writer) {
 		defer s.streams.Add(-1)
 		s.sendSamples(w, conn, wanted, func() bool {
-			return who.how != "cookie" || s.logins.isAlive(cookie, time.Now())
+			return s.access.Load().holds(began, who) && (who.how != "cookie" || s.logins.isAlive(cookie, time.Now()))
 		})
 	})
 	return streamed{}, nil

@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/bcrypt"
+
+	"awe4lb/config"
 	"awe4lb/engine"
 	"awe4lb/internal/lbtest"
 )
@@ -135,6 +138,40 @@ func TestStreamEndsWithItsLogin(t *testing.T) {
 	case <-done:
 	case <-time.After(20 * time.Second):
 		t.Error("the stream goes on after logout")
+	}
+}
+
+// TestStreamEndsWithItsCredentials: who is taken out of the configuration, or whose password or token is another, sees no more.
+func TestStreamEndsWithItsCredentials(t *testing.T) {
+	var c *config.Admin
+	g := newGuarded(t, func(a *config.Admin) { c = a })
+	basic := func(name string) func(*http.Request) {
+		return func(r *http.Request) { r.SetBasicAuth(name, name+secretOf) }
+	}
+	ends := map[string]*bufio.Reader{}
+	for name, with := range map[string]func(*http.Request){"user gone": basic("read"), "password changed": basic("operate"), "token gone": bearer("read" + secretOf),
+		"token changed": bearer("operate" + secretOf), "stays": basic("configure"), "token stays": bearer("configure" + secretOf)} {
+		in := bufio.NewReader(g.open("/api/v1/stream", with).Body)
+		nextEvent(t, in)
+		ends[name] = in
+	}
+	next := *c
+	hash, err := bcrypt.GenerateFromPassword([]byte("another"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.Users = []*config.AdminUser{{Name: "operate", PasswordHash: string(hash), Role: "operate"}, c.Users[2]}
+	next.Tokens = []*config.AdminToken{{Name: "operate", Token: "another-0123456789", Role: "operate"}, c.Tokens[2]}
+	apply, err := g.s.Prepare(&next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply()
+	lbtest.Eventually(t, "only the streams of those who are still there go on", func() bool { return g.s.streams.Load() == 2 })
+	for name, in := range ends {
+		if strings.Contains(name, "stays") {
+			nextEvent(t, in)
+		}
 	}
 }
 
