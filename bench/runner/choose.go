@@ -126,6 +126,8 @@ func (e *env) addAwe4lb(ctx context.Context, families []family, variant func(nam
 			Note: fmt.Sprintf("an access list of %d prefixes, limits of sources and rates, outliers, a pool of %d checked each second", guardPrefixes, guardPool)}, []family{overTCP, overUDP}},
 		{System{Name: "awe4lb-flapping", Guarded: true, Flaps: true,
 			Note: fmt.Sprintf("the same, while weights and states of its backends change %d times a second", flapsASecond)}, []family{overTCP}},
+		{System{Name: "awe4lb-asked", Asked: true,
+			Note: fmt.Sprintf("while %d clients of its API ask %.0f times a second", askers, askers/askPause.Seconds())}, []family{overTCP}},
 	} {
 		if v.For = variant(v.Name, v.can...); len(v.For) > 0 {
 			v.Kind, v.Binary, v.Version, v.FDsPerConn, v.Note = s.Kind, s.Binary, s.Version, s.FDsPerConn, s.Note+", "+v.Note

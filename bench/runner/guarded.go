@@ -87,8 +87,8 @@ func flap(ctx context.Context, p Place) error {
 
 // takes reports whether a system takes part in a scenario.
 func (s System) takes(sc scenario) bool {
-	return (!s.BulkOnly || sc.bulk) && (!s.FloodOnly || sc.flood) && (!s.Guarded || sc.guarded) && (!s.Flaps || sc.flaps)
+	return (!s.BulkOnly || sc.bulk) && (!s.FloodOnly || sc.flood) && (!s.Guarded || sc.guarded) && (!(s.Flaps || s.Asked) || sc.flaps)
 }
 
 // isVariant reports whether s differs from another system in a setting that only some scenarios are about.
-func (s System) isVariant() bool { return s.BulkOnly || s.FloodOnly || s.Guarded }
+func (s System) isVariant() bool { return s.BulkOnly || s.FloodOnly || s.Guarded || s.Asked }

@@ -46,16 +46,19 @@ func (e *env) measure(ctx context.Context, round int, sc scenario, s System) err
 		g = &gates{ready: func() error { f.begin(ctx, e, in); return nil }}
 	}
 	args = append(args, "--to", to, "--duration", window.String(), "--warmup", warmup.String())
-	flapping := make(chan error, 1)
-	flapCtx, still := context.WithCancel(ctx)
-	if in.sys.Flaps {
-		go func() { flapping <- flap(flapCtx, in.place) }()
-	} else {
-		flapping <- nil
+	meanwhile := make(chan error, 1)
+	meanwhileCtx, still := context.WithCancel(ctx)
+	switch {
+	case in.sys.Flaps:
+		go func() { meanwhile <- flap(meanwhileCtx, in.place) }()
+	case in.sys.Asked:
+		go func() { meanwhile <- ask(meanwhileCtx, in.place) }()
+	default:
+		meanwhile <- nil
 	}
 	r, err := e.generate(ctx, g, append(args, e.watch(in)...)...)
 	still()
-	err = errors.Join(err, <-flapping)
+	err = errors.Join(err, <-meanwhile)
 	if f != nil {
 		err = errors.Join(err, f.wait())
 	}

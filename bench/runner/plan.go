@@ -141,7 +141,7 @@ func (e *env) plan(ctx context.Context, p picked) []group {
 	if p.once[keyStall] {
 		g := group{title: "readers that stall"}
 		for _, s := range e.taking(overTCP) {
-			if !s.Guarded {
+			if !s.Guarded && !s.Asked {
 				g.add(s.Name, 4*time.Second, func() (string, error) { return "", e.stall(ctx, s) })
 			}
 		}

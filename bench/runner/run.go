@@ -245,7 +245,7 @@ func (e *env) newPlace(s System) (Place, error) {
 	bulk, err2 := e.freeAddress()
 	dir, err3 := os.MkdirTemp(e.dir, s.Name+"-")
 	admin := ""
-	if s.Flaps {
+	if s.Flaps || s.Asked {
 		var err error
 		if admin, err = e.freeAddress(); err != nil {
 			return Place{}, err

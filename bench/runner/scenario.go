@@ -19,7 +19,7 @@ type scenario struct {
 	quick  bool // part of --quick
 
 	guarded bool // Guarded systems take part
-	flaps   bool // those with Flaps, too
+	flaps   bool // those with Flaps, too, and Asked systems
 	args    func(o *Options) []string
 }
 

@@ -47,6 +47,8 @@ type System struct {
 	// Guarded systems take part where what protects may show, and those that also have Flaps, whose backends change all the
 	// time, where that may.
 	Guarded, Flaps bool
+	// Asked systems have clients of their API meanwhile, and take part where that may show in the traffic.
+	Asked bool
 	// FDsPerConn is what one idle proxied connection holds open: 2 sockets, more where pipes are kept.
 	FDsPerConn int
 }
