@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"os"
@@ -325,6 +326,30 @@ func TestAudit(t *testing.T) {
 }
 
 // TestAdminTLS: certificates of clients count, and files that change are read again.
+// TestStrangersDoNotFillTheAudit: whom nobody knows can call as often as they like; what others did stays to be seen.
+func TestStrangersDoNotFillTheAudit(t *testing.T) {
+	var lines lockedBuffer
+	g := newGuarded(t, nil)
+	g.s.o.Log = slog.New(slog.NewTextHandler(&lines, nil))
+	g.send("PUT", "/api/v1/configs/evil", "", bearer("read"+secretOf)) // refused, but of somebody known
+	begun := time.Now()
+	for range maxAudit + maxStrangers {
+		g.send("POST", "/api/v1/reload", "", nil)
+	}
+	took := time.Since(begun)
+	res, body := g.send("GET", "/api/v1/audit", "", bearer("configure"+secretOf))
+	var log auditLog
+	if err := json.Unmarshal([]byte(body), &log); err != nil || res.StatusCode != 200 {
+		t.Fatal(res.StatusCode, err)
+	}
+	if n := len(log.Calls); n != maxStrangers+1 || log.Calls[n-1].Who != "bearer:read" {
+		t.Errorf("%d calls, the oldest of %q; want %d, bearer:read", n, log.Calls[n-1].Who, maxStrangers+1)
+	}
+	if n, most := strings.Count(lines.String(), "\n"), 1+strangersLogged*(2+int(took/time.Second)); n > most {
+		t.Errorf("%d lines in the log after %v; want at most %d", n, took, most)
+	}
+}
+
 func TestAdminTLS(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name string, parts ...[]byte) string {
@@ -393,3 +418,21 @@ const (
 	argonOfSecret  = "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$4mqQiyq0VpIzuZmp+8eSF3YJ7Av58TkEJ4LIdOVsAc4"
 	bcryptOfSecret = "abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW"
 )
+
+// lockedBuffer is written by handlers.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder // guarded by mu
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
