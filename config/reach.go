@@ -69,13 +69,15 @@ func (d *decoder) reached() func() Reach {
 
 // socketIn returns the path of the unix socket that a field names, as unix:/path or unix:///path; "" if it names none.
 func socketIn(field any) string {
-	switch f := field.(type) {
-	case *Address:
-		return f.Path
-	case *string:
-		if rest, ok := strings.CutPrefix(*f, "unix:"); ok {
-			return filepath.Clean("/" + strings.TrimLeft(rest, "/"))
-		}
+	if a, ok := field.(*Address); ok {
+		return a.Path
+	}
+	v := reflect.ValueOf(field).Elem()
+	if v.Kind() != reflect.String { // a Secret is one
+		return ""
+	}
+	if rest, ok := strings.CutPrefix(v.String(), "unix:"); ok {
+		return filepath.Clean("/" + strings.TrimLeft(rest, "/"))
 	}
 	return ""
 }
