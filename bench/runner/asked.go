@@ -29,6 +29,10 @@ func ask(ctx context.Context, p Place) error {
 	failed := make(chan error, askers)
 	for i := range askers {
 		all.Go(func() {
+			if err := askOnce(ctx, client, "http://"+p.Admin+"/healthz"); err != nil && ctx.Err() == nil { // all are there from the start
+				failed <- err
+				return
+			}
 			for n, wait := i, rand.N(askPause); ; n, wait = n+1, askPause { // not all at once
 				select {
 				case <-ctx.Done():

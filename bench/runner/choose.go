@@ -11,7 +11,7 @@ import (
 )
 
 // SystemNames lists the systems that need no binary to be named.
-var SystemNames = []string{"awe4lb", "awe4lb-nice", "awe4lb-guarded", "awe4lb-flapping", "haproxy", "haproxy-splice", "nginx", "naive", "direct"}
+var SystemNames = []string{"awe4lb", "awe4lb-nice", "awe4lb-guarded", "awe4lb-flapping", "awe4lb-asked", "haproxy", "haproxy-splice", "nginx", "naive", "direct"}
 
 // findSystems decides who takes part: it builds awe4lb, finds the rivals, and offers to install what is missing. awe4lb
 // that does not build is skipped, aloud; a missing rival is an error, since a race without rivals tells nothing. wanted
@@ -24,7 +24,7 @@ func (e *env) findSystems(ctx context.Context, wanted ...family) error {
 	}
 	want := func(name string) bool {
 		can := map[string][]family{"haproxy": {overTCP, overTLS}, "haproxy-splice": {overTCP}, "naive": {overTCP}, "gost": {overTCP},
-			"gobetween": {overTCP, overUDP}, "direct": {overUDP}, "awe4lb-nice": {overTLS}, "awe4lb-guarded": {overTCP, overUDP}, "awe4lb-flapping": {overTCP}}[name]
+			"gobetween": {overTCP, overUDP}, "direct": {overUDP}, "awe4lb-nice": {overTLS}, "awe4lb-guarded": {overTCP, overUDP}, "awe4lb-flapping": {overTCP}, "awe4lb-asked": {overTCP}}[name]
 		if can != nil && len(of(can...)) == 0 {
 			return false
 		}
