@@ -52,7 +52,9 @@ func TestConfigCommands(t *testing.T) {
 	in := startInstance(t, old)
 	c := dial(t, in.address("f"))
 	ask(t, c, "before")
-	policy := func(name string) string { return strings.Replace(old, "[pools.p]\n", "[pools.p]\npolicy = \""+name+"\"\n", 1) }
+	policy := func(name string) string {
+		return strings.Replace(old, "[pools.p]\n", "[pools.p]\npolicy = \""+name+"\"\n", 1)
+	}
 
 	in.run(0, "main  runs", "config", "list")
 	if got := in.run(0, "", "config", "get", "main"); got != old {

@@ -21,7 +21,7 @@ import (
 // decoder holds one configuration while it is made. Used once, by one goroutine.
 type decoder struct {
 	file     string
-	folder   string // that paths of files count from
+	folder   string                           // that paths of files count from
 	lookup   func(name string) (string, bool) // the environment
 	cfg      *Config
 	errs     Errors
