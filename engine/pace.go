@@ -15,7 +15,8 @@ import (
 //	COLLECTING (a walk, once) ──▶ PACING: a timer, and each time those whose turn it is ──▶ over
 //	    └──────────── stop: the backend is back ────┴────────────────────────────────────────▲
 //
-// Sessions that are still connecting find out by themselves; those that have become open when all others are gone follow.
+// Sessions that are still connecting find out by themselves; those that have become open when all others are gone follow. So
+// do stragglers, who were let in before a reload and went by the snapshot of then to a backend that it removed.
 type pace struct {
 	// Set once, never changed.
 	sh       *shard
@@ -105,6 +106,24 @@ func (sh *shard) pace(b *balancer.Backend, o paceOrder) {
 	p.events.Handle(p)
 	sh.paces[b] = p
 	p.collect()
+}
+
+// straggle has a session that has become open on a backend which is no longer configured go as those go that were there before:
+// no walk may have met it. It reports false when it has ended.
+func (s *session) straggle() bool {
+	sh, b := s.sh, s.target
+	o, ok := sh.eng.paceOf(b)
+	switch p := sh.paces[b]; {
+	case !ok:
+	case o.timeout == 0:
+		s.end(o.reason)
+		return false
+	case p != nil && p.reason == o.reason:
+		p.later = append(p.later, paced{s, s.started}) // if it is on the list already, the second time finds it ended
+	default:
+		sh.pace(b, o) // whose turn it is at once may be s
+	}
+	return s.state == open
 }
 
 // stop ends p and leaves those be who are left.

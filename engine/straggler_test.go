@@ -1,0 +1,85 @@
+package engine
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"awe4lb/config"
+	"awe4lb/internal/lbtest"
+)
+
+// TestStragglersOfRemoved: a client who was let in before a reload and is routed after it goes by the old snapshot, to a
+// backend that is no longer there by then. It goes as all others of that backend, be they walked over by now or not.
+func TestStragglersOfRemoved(t *testing.T) {
+	for name, tc := range map[string]struct {
+		do      string
+		timeout time.Duration
+		rate    int
+	}{
+		"cut":             {"cut", time.Minute, 0},
+		"drain, evenly":   {"drain", 300 * time.Millisecond, 0},
+		"drain, by rate":  {"drain", time.Minute, 20},
+		"keep":            {"keep", 100 * time.Millisecond, 0},
+		"drain, after it": {"drain", 100 * time.Millisecond, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			late := name == "drain, after it"
+			edit := func(c *config.Config) {
+				accepts("required")(c) // a client who says nothing yet is not routed yet
+				p := c.Pools[0]
+				p.OnRemoved, p.DrainTimeout, p.DrainRate = tc.do, tc.timeout, tc.rate
+			}
+			other := lbtest.Echo(t)
+			r := newRig(t, []string{lbtest.Echo(t)}, edit)
+			header := string(header(1, "192.0.2.1:1"))
+			const n = 6
+			var clients []*net.TCPConn
+			for range n {
+				clients = append(clients, r.dial())
+			}
+			served := clients[:0:0]
+			if !late { // one who is walked over, so that a drain is under way
+				c := r.dial()
+				say(t, c, header+"x")
+				hear(t, c, "x")
+				served = append(served, c)
+			}
+			lbtest.Eventually(t, "all are let in", func() bool { return r.letIn() == n+len(served) })
+			r.apply(testConfig([]string{other}, edit))
+			if late {
+				lbtest.Eventually(t, "the drain is over", func() bool { return r.pacing() == 0 })
+			}
+			for _, c := range clients {
+				say(t, c, header+"y")
+			}
+			if tc.do == "keep" {
+				for _, c := range clients {
+					hear(t, c, "y")
+					c.Close()
+				}
+				served[0].Close()
+				r.wantEnds(repeat(ClientEOF, n+1)...)
+				return
+			}
+			r.wantEnds(repeat(BackendRemoved, n+len(served))...)
+			lbtest.Eventually(t, "nobody is paced", func() bool { return r.pacing() == 0 })
+		})
+	}
+}
+
+// letIn returns how many sessions there are on all shards. Unlike Engine.Sessions it counts none whose accept is under way.
+func (r *rig) letIn() (n int) {
+	for _, sh := range r.e.shards {
+		sh.loop.Call(func() { n += sh.open })
+	}
+	return n
+}
+
+// pacing returns how many paces are under way on all shards.
+func (r *rig) pacing() (n int) {
+	for _, sh := range r.e.shards {
+		sh.loop.Call(func() { n += len(sh.paces) })
+	}
+	return n
+}
