@@ -83,3 +83,36 @@ func (r *rig) pacing() (n int) {
 	}
 	return n
 }
+
+// TestStragglersAreCounted: sessions on a backend that was removed before they picked it count for a limit that comes later.
+func TestStragglersAreCounted(t *testing.T) {
+	edit := func(limit int) func(*config.Config) {
+		return func(c *config.Config) {
+			accepts("required")(c)
+			c.Pools[0].OnRemoved, c.Pools[0].MaxConnections = "keep", limit
+		}
+	}
+	other := lbtest.Echo(t)
+	r := newRig(t, []string{lbtest.Echo(t)}, edit(0))
+	var clients []*net.TCPConn
+	for range 4 {
+		clients = append(clients, r.dial())
+	}
+	lbtest.Eventually(t, "all are let in", func() bool { return r.letIn() == 4 })
+	r.apply(testConfig([]string{other}, edit(0)))
+	for _, c := range clients {
+		say(t, c, string(header(1, "192.0.2.1:1"))+"y")
+		hear(t, c, "y")
+	}
+	r.apply(testConfig([]string{other}, edit(10)))
+	if n := r.d.Snapshot().Pool("p").Active(); n != 4 {
+		t.Errorf("%d are counted; want 4", n)
+	}
+	for _, c := range clients {
+		c.Close()
+	}
+	r.wantEnds(repeat(ClientEOF, 4)...)
+	if n := r.d.Snapshot().Pool("p").Active(); n != 0 {
+		t.Errorf("%d are counted after the end; want 0", n)
+	}
+}
