@@ -312,7 +312,21 @@ var sourceValues = map[string]struct {
 	"servers": {`["10.0.0.53", "[::1]:5353", "::1"]`, []string{"10.0.0.53", "[::1]:5353", "::1"}}, "min_ttl": {`"100ms"`, 100 * time.Millisecond},
 	"max_ttl": {`"24h"`, 24 * time.Hour}, "service": {`"api"`, "api"}, "tags": {`["v2"]`, []string{"v2"}}, "warning": {`true`, true},
 	"datacenter": {`"dc2"`, "dc2"}, "namespace": {`"ns"`, "ns"}, "partition": {`"p"`, "p"}, "wait": {`"10m"`, 10 * time.Minute},
+
+	"labels": {`["a=b", "c"]`, []string{"a=b", "c"}}, "filters": {`["name=a"]`, []string{"name=a"}}, "protocol": {`"udp"`, "udp"}, "network": {`"n"`, "n"},
+	"published": {`true`, true}, "host": {`"10.0.0.7"`, netip.MustParseAddr("10.0.0.7")}, "host_env": {`"HOST"`, "HOST"}, "sni_label": {`"sni"`, "sni"},
+	"unhealthy": {`true`, true}, "resync": {`"1h"`, time.Hour}, "docker url": {`"tcp://10.0.0.1:2376"`, "tcp://10.0.0.1:2376"},
+	"fingerprint": {`"` + someSum + `"`, someSum}, "project": {`"*"`, "*"}, "config_key": {`"user.k"`, "user.k"}, "config_value": {`"v"`, "v"},
+	"port_key": {`"user.p"`, "user.p"}, "interface": {`"eth1"`, "eth1"}, "interface_key": {`"user.i"`, "user.i"}, "sni_key": {`"user.s"`, "user.s"},
+	"lxd url": {`"https://10.0.0.1:8443"`, "https://10.0.0.1:8443"}, "selector": {`"app=web"`, "app=web"}, "kubernetes port": {`"8080"`, "8080"},
+	"kubernetes url": {`"https://10.0.0.1:6443"`, "https://10.0.0.1:6443"},
+	"node_port":      {`true`, true}, "node_address": {`"ExternalIP"`, "ExternalIP"}, "kubeconfig": {`"/etc/kube"`, "/etc/kube"}, "context": {`"c"`, "c"},
+	"endpoints": {`["http://10.0.0.1:2379"]`, []string{"http://10.0.0.1:2379"}}, "prefix": {`"/b/"`, "/b/"}, "redis name": {`"web:backends"`, "web:backends"},
+	"redis url": {`"unix:///run/redis.sock"`, "unix:///run/redis.sock"}, "db": {`65535`, 65535},
 }
+
+// someSum is a SHA-256.
+const someSum = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 // TestEveryKey walks the structs: each key accepts a valid value, stores it, and has a line of its own.
 func TestEveryKey(t *testing.T) {
@@ -326,8 +340,11 @@ func TestEveryKey(t *testing.T) {
 			}
 			name := tb.label + "." + k.key
 			value, ok := keyValues[name]
-			if strings.Contains(tb.label, " with kind ") {
-				if value, ok = sourceValues[k.key]; ok {
+			if _, kind, is := strings.Cut(tb.label, " with kind = "); is {
+				if value, ok = sourceValues[strings.Trim(kind, `"`)+" "+k.key]; !ok {
+					value, ok = sourceValues[k.key]
+				}
+				if ok {
 					seen--
 				}
 			}
@@ -465,14 +482,40 @@ func sourceWith(kind, key string) []string {
 		"file": {`path = "/etc/backends"`}, "exec": {`command = ["/bin/backends"]`}, "http": {`url = "https://catalog.internal/"`},
 		"dns": {`name = "web.internal"`, `port = 80`}, "srv": {`name = "_http._tcp.web.internal"`},
 		"consul": {`url = "http://127.0.0.1:8500"`, `service = "web"`},
+		"docker": {`url = "https://10.0.0.1:2376"`}, "lxd": {`url = "https://10.0.0.1:8443"`, `cert = "/etc/us.pem"`, `key = "/etc/us.key"`},
+		"kubernetes": {`url = "https://10.0.0.1:6443"`, `service = "web"`}, "etcd": {`endpoints = ["https://10.0.0.1:2379"]`, `prefix = "/backends/"`},
+		"redis": {`url = "rediss://10.0.0.1:6379"`, `name = "web"`},
 	}[kind]...)
+	drop := func(keys ...string) {
+		lines = slices.DeleteFunc(lines, func(line string) bool { name, _, _ := strings.Cut(line, " ="); return slices.Contains(keys, name) })
+	}
 	switch key {
+	case "user":
+		if kind == "etcd" || kind == "redis" {
+			lines = append(lines, `password = "p"`)
+		}
+	case "config_value":
+		lines = append(lines, `config_key = "user.k"`)
+	case "selector":
+		drop("service")
+	case "kubeconfig":
+		drop("url")
+	case "context":
+		drop("url")
+		lines = append(lines, `kubeconfig = "/etc/kube"`)
+	case "node_address":
+		lines = append(lines, `node_port = true`)
 	case "cert":
 		lines = append(lines, `key = "/etc/us.key"`)
 	case "key":
 		lines = append(lines, `cert = "/etc/us.pem"`)
 	case "password", "password_file":
-		lines = append(lines, `user = "awe4lb"`)
+		if kind == "http" || kind == "etcd" {
+			lines = append(lines, `user = "awe4lb"`)
+		}
+	}
+	if kind == "lxd" && (key == "cert" || key == "key") { // which it has already
+		lines = lines[:4]
 	}
 	return lines
 }

@@ -41,7 +41,7 @@ func (d *Discovery) All() []*Source {
 
 // Source is one place that knows backends.
 type Source struct {
-	Kind string `toml:"kind" oneof:"file exec http dns srv consul"` // required
+	Kind string `toml:"kind" oneof:"file exec http dns srv consul docker lxd kubernetes etcd redis"` // required
 
 	// Options are a pointer to the struct of the kind, whose keys stand beside kind: see sourceKinds.
 	Options any `toml:"-"`
@@ -63,7 +63,7 @@ func kindOf[T any](defaults T, check func(d *decoder, o *T, table place)) source
 	}
 }
 
-// sourceKinds are the kinds by name. Another kind is a struct, an entry here, a word in the tag of Source.Kind and a case in
+// sourceKinds are the kinds by name; those with an API of their own are in sources.go. Another kind is a struct, an entry here, a word in the tag of Source.Kind and a case in
 // discovery.newSource.
 var sourceKinds = map[string]sourceKind{
 	"file":   kindOf(FileSource{ListFormat: newListFormat}, (*decoder).checkFileSource),
@@ -72,6 +72,12 @@ var sourceKinds = map[string]sourceKind{
 	"dns":    kindOf(DNSSource{Lookups: newLookups}, (*decoder).checkDNSSource),
 	"srv":    kindOf(SRVSource{Lookups: newLookups}, (*decoder).checkSRVSource),
 	"consul": kindOf(ConsulSource{Wait: time.Minute, MaxBytes: 4 << 20}, (*decoder).checkConsulSource),
+
+	"docker":     kindOf(newDockerSource, (*decoder).checkDockerSource),
+	"lxd":        kindOf(newLXDSource, (*decoder).checkLXDSource),
+	"kubernetes": kindOf(newKubernetesSource, (*decoder).checkKubernetesSource),
+	"etcd":       kindOf(newEtcdSource, (*decoder).checkEtcdSource),
+	"redis":      kindOf(newRedisSource, (*decoder).checkRedisSource),
 }
 
 // Secret is a text that nobody is to see: whoever prints it prints something else.

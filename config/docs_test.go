@@ -144,7 +144,8 @@ func docsDefault(tb table, k structKey, v reflect.Value) string {
 	case name == "Frontend.bind", name == "Route.match", name == "Route.pool", name == "Backend.address", name == "CertificateFiles.cert",
 		name == "AdminUser.password_hash", name == "AdminTLS.cert",
 		slices.Contains([]string{"Discovery.kind", "Source.kind", "FileSource.path", "ExecSource.command", "HTTPSource.url", "DNSSource.name",
-			"DNSSource.port", "SRVSource.name", "ConsulSource.url", "ConsulSource.service"}, name):
+			"DNSSource.port", "SRVSource.name", "ConsulSource.url", "ConsulSource.service",
+			"EtcdSource.endpoints", "EtcdSource.prefix", "RedisSource.url", "RedisSource.name"}, name):
 		return "required"
 	case name == "Discovery.interval":
 		return "`\"10s\"`" // that of a file is shorter

@@ -47,6 +47,29 @@ func newSource(s *config.Source) (Source, error) {
 	case *config.ConsulSource:
 		return NewConsul(ConsulOptions{URL: o.URL, Service: o.Service, Tags: o.Tags, Warning: o.Warning, Datacenter: o.Datacenter, Namespace: o.Namespace,
 			Partition: o.Partition, Token: secret(o.Token, o.TokenFile), TLS: sourceTLS(o.SourceTLS), Allow: o.Allow, Wait: o.Wait, MaxBytes: int64(o.MaxBytes)})
+	case *config.DockerSource:
+		return NewDocker(DockerOptions{Endpoint: o.URL, TLS: sourceTLS(o.SourceTLS), Allow: o.Allow, Labels: o.Labels, Filters: filters(o.Filters), Port: o.Port,
+			UDP: o.Protocol == "udp", Network: o.Network, IPv6: o.Family == "ipv6", Published: o.Published, Host: address(o.Host), HostEnv: o.HostEnv,
+			SNILabel: o.SNILabel, Unhealthy: o.Unhealthy, Resync: o.Resync, MaxBytes: int64(o.MaxBytes)})
+	case *config.LXDSource:
+		return NewLXD(LXDOptions{URL: o.URL, TLS: sourceTLS(o.SourceTLS), Fingerprint: o.Fingerprint, Password: secret(o.Password, o.PasswordFile), Allow: o.Allow,
+			Project: o.Project, Key: o.ConfigKey, Value: o.ConfigValue, Port: o.Port, PortKey: o.PortKey, Interface: o.Interface, InterfaceKey: o.InterfaceKey,
+			SNIKey: o.SNIKey, IPv6: o.Family == "ipv6", Resync: o.Resync, MaxBytes: int64(o.MaxBytes)})
+	case *config.KubernetesSource:
+		k := KubernetesOptions{Namespace: o.Namespace, Service: o.Service, Selector: o.Selector, Port: o.Port, UDP: o.Protocol == "udp", Family: family(o.Family),
+			NodePort: o.NodePort, URL: o.URL, Token: secret(o.Token, o.TokenFile), TLS: sourceTLS(o.SourceTLS), Kubeconfig: o.Kubeconfig, Context: o.Context,
+			Allow: o.Allow, Wait: o.Wait, MaxBytes: int64(o.MaxBytes)}
+		if o.NodePort {
+			k.NodeAddress = o.NodeAddress
+		}
+		return NewKubernetes(k)
+	case *config.EtcdSource:
+		return NewEtcd(EtcdOptions{Endpoints: o.Endpoints, Prefix: o.Prefix, User: o.User, Password: secret(o.Password, o.PasswordFile), TLS: sourceTLS(o.SourceTLS),
+			Allow: o.Allow, Decoding: decoding(o.ListFormat), Resync: o.Resync, MaxBytes: int64(o.MaxBytes)})
+	case *config.RedisSource:
+		at, useTLS := redisAddress(o.URL)
+		return NewRedis(RedisOptions{Address: at, Key: o.Name, DB: o.DB, User: o.User, Password: secret(o.Password, o.PasswordFile), UseTLS: useTLS,
+			TLS: sourceTLS(o.SourceTLS), Allow: o.Allow, Decoding: decoding(o.ListFormat), MaxBytes: int64(o.MaxBytes)})
 	}
 	return nil, fmt.Errorf("kind %q passed validation and is not known", s.Kind)
 }
@@ -64,6 +87,32 @@ func secret(value config.Secret, file string) Secret { return Secret{Value: stri
 
 func sourceTLS(t config.SourceTLS) HTTPTLS {
 	return HTTPTLS{CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName, Insecure: t.InsecureSkipVerify}
+}
+
+// address is "" for none.
+func address(ip netip.Addr) string {
+	if !ip.IsValid() {
+		return ""
+	}
+	return ip.String()
+}
+
+// filters gathers KEY=VALUE by key.
+func filters(lines []string) map[string][]string {
+	all := map[string][]string{}
+	for _, line := range lines {
+		key, value, _ := strings.Cut(line, "=")
+		all[key] = append(all[key], value)
+	}
+	return all
+}
+
+// redisAddress takes a URL apart: unix://… stays what it is.
+func redisAddress(url string) (at string, useTLS bool) {
+	if at, useTLS = strings.CutPrefix(url, "rediss://"); useTLS {
+		return at, true
+	}
+	return strings.TrimPrefix(url, "redis://"), false
 }
 
 func texts(secrets []config.Secret) (all []string) {

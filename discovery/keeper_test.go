@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -11,10 +12,12 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"awe4lb/config"
+	"awe4lb/internal/lbtest"
 )
 
 // TestEveryKindIsMade: what the configuration knows as a kind is one here.
@@ -22,6 +25,12 @@ func TestEveryKindIsMade(t *testing.T) {
 	keys := map[string]string{
 		"file": "path = '/x'", "exec": "command = ['/bin/true', 'a']\nenv = ['A=b']", "http": "url = 'https://catalog.internal/x'\nheaders = ['A: b']\nuser = 'u'\npassword = 'p'",
 		"dns": "name = 'web.internal'\nport = 80", "srv": "name = '_http._tcp.web.internal'", "consul": "url = 'http://127.0.0.1:8500'\nservice = 'web'\ntoken = 't'",
+		"docker": "labels = ['awe4lb.pool=web']\nfilters = ['name=a', 'name=b', 'network=c']\npublished = true\nhost = '10.0.0.1'\nfamily = 'ipv6'",
+		"lxd":    "url = 'unix:///var/lib/incus/unix.socket'\nconfig_key = 'user.pool'\nconfig_value = 'web'\nport = 80",
+		"etcd":   "endpoints = ['http://10.0.0.1:2379', 'http://10.0.0.2:2379']\nprefix = '/backends/'\nuser = 'u'\npassword = 'p'",
+		"redis":  "url = 'rediss://10.0.0.1:6379'\nname = 'web'\ndb = 2\npassword = 'p'\nserver_name = 'redis.internal'",
+
+		"kubernetes": "url = 'https://10.0.0.1:6443'\ntoken = 't'\nservice = 'web'\nport = 'http'\nnode_port = true",
 	}
 	field, _ := reflect.TypeFor[config.Source]().FieldByName("Kind")
 	for _, kind := range strings.Fields(field.Tag.Get("oneof")) {
@@ -74,33 +83,72 @@ save_to = "/nonexistent/y"
 	}
 }
 
-// TestConfined: what is outside of the addresses allowed is not asked, be it a server of lists or of names.
+// TestConfined: what is outside of the addresses allowed is not asked, whatever kind of server it is, though the kind would.
 func TestConfined(t *testing.T) {
-	asked := false
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		asked = true
-		fmt.Fprint(w, "10.0.0.1:80\n")
-	}))
-	defer server.Close()
-	loopback := netip.MustParsePrefix("127.0.0.0/8")
-	list, err := NewHTTP(HTTPOptions{URL: server.URL, Allow: []netip.Prefix{loopback}})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	names, err := NewDNS(DNSOptions{Name: "web.internal", Port: 80, Servers: []string{"127.0.0.1:1"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	for _, s := range []Source{list, names} {
-		_, err := s.Fetch(confine(ctx, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}))
-		if err == nil || ReasonOf(err) != ReasonRefused || !strings.Contains(err.Error(), "engine.discovery_allow") || asked {
-			t.Errorf("%s: %v (%s), asked: %v", s, err, ReasonOf(err), asked)
+	var asked atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "10.0.0.1:80\n") }))
+	server.Listener.Close()
+	server.Listener = l
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			asked.Add(1)
 		}
 	}
-	if l, err := list.Fetch(confine(ctx, []netip.Prefix{loopback})); err != nil || len(l.Backends) != 1 {
-		t.Errorf("%v, %v", l, err)
+	server.Start()
+	defer server.Close()
+	at := l.Addr().String()
+	cert, key := lbtest.NewCA(t).Issue(lbtest.Leaf{Names: []string{"us"}})
+	tables := map[string]string{
+		"http": "url = 'http://AT'\nallow = ['127.0.0.0/8']", "dns": "name = 'web.internal'\nport = 80\nservers = ['AT']", "srv": "name = '_a._tcp.b.c'\nservers = ['AT']",
+		"consul": "url = 'http://AT'\nservice = 'web'", "docker": "url = 'tcp://AT'", "lxd": fmt.Sprintf("url = 'https://AT'\nport = 80\ncert = %q\nkey = %q", lbtest.Files(t, "c.pem", cert), lbtest.Files(t, "c.key", key)),
+		"kubernetes": "url = 'http://AT'\nservice = 'web'", "etcd": "endpoints = ['http://AT']\nprefix = '/b/'", "redis": "url = 'redis://AT'\nname = 'web'",
+		"redis by TLS": "url = 'rediss://AT'\nname = 'web'", "docker by TLS": "url = 'https://AT'", "file": "path = '/x'", "exec": "command = ['/bin/true']",
+	}
+	field, _ := reflect.TypeFor[config.Source]().FieldByName("Kind")
+	for _, kind := range strings.Fields(field.Tag.Get("oneof")) {
+		if tables[kind] == "" {
+			t.Errorf("%s is not tried", kind)
+		}
+	}
+	for name, table := range tables {
+		kind, _, _ := strings.Cut(name, " ")
+		if kind == "file" || kind == "exec" {
+			continue // they ask nobody
+		}
+		cfg, err := config.Parse("x.toml", []byte("[pools.p.discovery]\nkind = '"+kind+"'\n"+strings.ReplaceAll(table, "AT", at)))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		s, err := newSource(&cfg.Pools[0].Discovery.Source)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		within := confine(ctx, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")})
+		refused := func(how string, err error) {
+			if err == nil || ReasonOf(err) != ReasonRefused || !strings.Contains(err.Error(), "engine.discovery_allow") || asked.Load() != 0 {
+				t.Errorf("%s, %s: %v (%s), asked %d times", name, how, err, ReasonOf(err), asked.Load())
+			}
+		}
+		_, err = s.Fetch(within)
+		refused("fetch", err)
+		if w, ok := s.(Watcher); ok {
+			refused("watch", w.Watch(within, func(List) { t.Errorf("%s reports", name) }))
+		}
+	}
+	list, err := NewHTTP(HTTPOptions{URL: server.URL, Allow: loopback})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err := list.Fetch(confine(t.Context(), loopback)); err != nil || len(l.Backends) != 1 || asked.Load() != 1 {
+		t.Errorf("%v, %v, asked %d times", l, err, asked.Load())
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -55,8 +56,8 @@ var kinds = map[string]struct {
 		{theirs: "exec_command", ours: "command", write: writeList},
 		{ours: "lenient", write: set("true")},
 	}},
-	"docker": {"docker", "", []key{
-		{theirs: "docker_endpoint", ours: "url"},
+	"docker": {"docker", "changes come at once, by events", []key{
+		{theirs: "docker_endpoint", ours: "url", write: writeDockerURL},
 		{theirs: "docker_container_label", ours: "labels", write: writeOne},
 		{theirs: "docker_container_private_port", ours: "port", write: writeInt},
 		{ours: "published", write: set("true")},
@@ -87,23 +88,23 @@ var kinds = map[string]struct {
 		{theirs: "consul_tls_key_path", ours: "key"},
 		{theirs: "consul_tls_cacert_path", ours: "ca"},
 	}},
-	"lxd": {"lxd", "", []key{
+	"lxd": {"lxd", "changes come at once, by events", []key{
 		{theirs: "lxd_server_address", ours: "url"},
 		{theirs: "lxd_server_remote_name", why: "certificates are given by path"},
 		{theirs: "lxd_server_remote_password", ours: "password"},
 		{theirs: "lxd_config_directory", why: "certificates are given by path, in cert and key"},
 		{theirs: "lxd_generate_client_certs", why: "awe4lb cert self-signed makes one"},
 		{theirs: "lxd_accept_server_cert", why: "the server's certificate is given by its fingerprint or its authority"},
-		{theirs: "lxd_container_label_key", ours: "label_key"},
-		{theirs: "lxd_container_label_value", ours: "label_value"},
+		{theirs: "lxd_container_label_key", ours: "config_key"},
+		{theirs: "lxd_container_label_value", ours: "config_value"},
 		{theirs: "lxd_container_port", ours: "port", write: writeInt},
 		{theirs: "lxd_container_port_key", ours: "port_key"},
 		{theirs: "lxd_container_interface", ours: "interface"},
 		{theirs: "lxd_container_interface_key", ours: "interface_key"},
 		{theirs: "lxd_container_sni_key", ours: "sni_key"},
-		{theirs: "lxd_container_address_type", ours: "ipv6", write: func(d *gobetweenDiscovery, s *section, k key) {
+		{theirs: "lxd_container_address_type", ours: "family", write: func(d *gobetweenDiscovery, s *section, k key) {
 			if kind, at := read(d.t, k.theirs, "IPv4"); d.oneOf(at, kind, "IPv4", "IPv6") && kind == "IPv6" {
-				s.set(at, k.ours, "true")
+				s.set(at, k.ours, quote("ipv6"))
 			}
 		}},
 	}},
@@ -174,7 +175,7 @@ func (d *gobetweenDiscovery) common(s *section) {
 	switch {
 	case interval > 0:
 		s.set(at, "interval", quote(duration(interval)))
-	case d.kind != "srv" && d.kind != "consul":
+	case d.kind != "srv" && d.kind != "consul" && d.kind != "docker" && d.kind != "lxd":
 		d.changed(s, first(at, d.t.at), "without an interval gobetween asks once, at the start; here the default is 10s")
 	}
 	timeout, at := read(d.t, "timeout", time.Duration(0))
@@ -234,6 +235,20 @@ func writeConsulURL(d *gobetweenDiscovery, s *section, k key) {
 		scheme = "https"
 	}
 	s.set(at, k.ours, d.text(scheme+"://"+host))
+}
+
+// writeDockerURL writes where a daemon is. By TLS gobetween speaks it whatever the scheme; here http has none.
+func writeDockerURL(d *gobetweenDiscovery, s *section, k key) {
+	text, at := read(d.t, k.theirs, "")
+	if text == "" {
+		return
+	}
+	if on, _ := read(d.t, "docker_tls_enabled", false); on {
+		if rest, ok := strings.CutPrefix(text, "http://"); ok {
+			text = "https://" + rest
+		}
+	}
+	s.set(at, k.ours, d.text(text))
 }
 
 // writeURL writes where an HTTP server is. awe4lb asks this machine only if it is told that it may.
