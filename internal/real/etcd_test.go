@@ -20,6 +20,7 @@ type etcdWorld struct {
 	members []*process
 	urls    []string
 	user    string // name:password, once etcd asks for it
+	outside
 }
 
 const etcdPrefix = "/backends/web/"
@@ -93,9 +94,19 @@ func (w *etcdWorld) source() discovery.Source {
 	return s
 }
 
+func (w *etcdWorld) table() string { return etcdTable(w.options()) }
+
+func etcdTable(o discovery.EtcdOptions) string {
+	table := fmt.Sprintf("kind = \"etcd\"\nendpoints = [\"%s\"]\nprefix = %q\nresync = \"2s\"\n", strings.Join(o.Endpoints, `", "`), o.Prefix)
+	if o.User != "" {
+		table += fmt.Sprintf("user = %q\npassword = %q\n", o.User, o.Password.Value)
+	}
+	return table
+}
+
 func (w *etcdWorld) add(n, weight int) string {
 	w.t.Helper()
-	address := fmt.Sprintf("10.0.0.%d:80", n)
+	address := w.at(n)
 	value := fmt.Sprintf("%s weight=%d", address, weight)
 	if n%2 == 0 {
 		value = fmt.Sprintf(`{"address":%q,"weight":%d}`, address, weight)
@@ -165,10 +176,16 @@ func TestEtcdUser(t *testing.T) {
 // readOnly follows as the user who may only read.
 type readOnly struct{ *etcdWorld }
 
-func (w *readOnly) source() discovery.Source {
-	o := w.options()
+func (w *readOnly) options() discovery.EtcdOptions {
+	o := w.etcdWorld.options()
 	o.User, o.Password = "lb", discovery.Secret{Value: "s3cret"}
-	s, err := discovery.NewEtcd(o)
+	return o
+}
+
+func (w *readOnly) table() string { return etcdTable(w.options()) }
+
+func (w *readOnly) source() discovery.Source {
+	s, err := discovery.NewEtcd(w.options())
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ type redisWorld struct {
 	t      *testing.T
 	server *process
 	socket string
+	outside
 }
 
 func newRedis(t *testing.T) *redisWorld {
@@ -62,9 +63,13 @@ func (w *redisWorld) with(edit func(*discovery.RedisOptions)) discovery.Source {
 
 func (w *redisWorld) source() discovery.Source { return w.with(func(*discovery.RedisOptions) {}) }
 
+func (w *redisWorld) table() string {
+	return fmt.Sprintf("kind = \"redis\"\nurl = \"unix://%s\"\nname = \"web\"\ndb = 2\npassword = \"s3cret\"\n", w.socket)
+}
+
 func (w *redisWorld) add(n, weight int) string {
 	w.t.Helper()
-	address := fmt.Sprintf("10.0.0.%d:80", n)
+	address := w.at(n)
 	w.do("hset", "web", fmt.Sprint(n), fmt.Sprintf("%s weight=%d", address, weight))
 	return entry(address, weight)
 }

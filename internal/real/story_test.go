@@ -30,11 +30,12 @@ type world interface {
 // unsure on something is happening, and what will be there is not known yet; expect says it, also for what came since
 // unsure: a list has to have all of must and nothing but may. verdict says what was wrong so far, or "".
 //
-// The first of them judges lists; one that carries traffic over them may stand beside it.
+// The first of them judges lists; beside it stands one that lets traffic through (traffic_test.go).
 type follower interface {
 	follow(list []discovery.Backend)
 	unsure()
 	expect(must, may []string)
+	is(want []string) bool // what it has from the last list is want
 	verdict() string
 }
 
@@ -134,6 +135,9 @@ func tell(t *testing.T, w world, more ...follower) *story {
 	}
 	s := &story{t: t, w: w, r: r, judge: &judge{}, now: map[int]string{}}
 	s.followers = append([]follower{s.judge}, more...)
+	if b, ok := w.(balanced); ok {
+		s.followers = append(s.followers, newTraffic(t, b))
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -162,7 +166,9 @@ func (s *story) happens(what string, f func(now map[int]string)) {
 	s.now = next
 	after := s.there()
 	s.expect(before, after)
-	until(s.t, fmt.Sprintf("%s: want %v; have %v, %s", what, after, entries(s.r.List()), s.status()), 30*time.Second, func() bool { return s.judge.is(after) })
+	until(s.t, fmt.Sprintf("%s: want %v; have %v, %s", what, after, entries(s.r.List()), s.status()), 30*time.Second, func() bool {
+		return !slices.ContainsFunc(s.followers, func(f follower) bool { return !f.is(after) })
+	})
 	s.expect(after, after)
 	s.check(what)
 	s.t.Logf("%-44s %v", what, time.Since(begin).Round(time.Millisecond))

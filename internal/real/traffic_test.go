@@ -1,0 +1,234 @@
+//go:build real
+
+package real
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"awe4lb/discovery"
+)
+
+// balanced is a world that awe4lb can follow too, by its configuration, with backends that answer.
+type balanced interface {
+	world
+	table() string                    // the keys of a source
+	serve(t *testing.T)               // from now on what is added answers with its address, or its IP address alone
+	within(argv ...string) []string   // the command line of a program that reaches the backends
+	dial(at string) (net.Conn, error) // from where that program runs
+	kills() bool                      // backends end when they are removed
+}
+
+// traffic is the follower that lets clients through: an awe4lb process of its own finds the backends, and each client that is
+// not answered is wrong. Where removing a backend ends it, each client may be caught by that once; no client may be at any
+// other time.
+type traffic struct {
+	w       balanced
+	lb      *process
+	stop    chan struct{}
+	clients sync.WaitGroup
+	served  atomic.Int64
+
+	// Guarded by mu.
+	mu     sync.Mutex
+	heard  map[string]int // since is looked
+	asked  int
+	waits  bool
+	caught int // clients whose backend may have ended under them, since unsure
+	wrong  []string
+}
+
+const trafficClients = 4
+
+// listeners are backends of this process.
+type listeners struct {
+	t    *testing.T
+	mu   sync.Mutex
+	byNo map[int]string
+}
+
+// address returns where backend n is, which begins to listen when it is first asked for, and does until the test ends.
+func (l *listeners) address(n int) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at, ok := l.byNo[n]; ok {
+		return at
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { ln.Close() })
+	at := ln.Addr().String()
+	l.byNo[n] = at
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.WriteString(c, at+"\n")
+				_, _ = io.Copy(io.Discard, c)
+			}()
+		}
+	}()
+	return at
+}
+
+// outside is for worlds whose backends are listeners.
+type outside struct{ *listeners }
+
+func (o *outside) serve(t *testing.T)               { o.listeners = &listeners{t: t, byNo: map[int]string{}} }
+func (o *outside) within(argv ...string) []string   { return argv }
+func (o *outside) dial(at string) (net.Conn, error) { return net.DialTimeout("tcp", at, 5*time.Second) }
+func (o *outside) kills() bool                      { return false }
+
+// at is where backend n is; an address that nobody has when there is no traffic.
+func (o *outside) at(n int) string {
+	if o.listeners == nil {
+		return fmt.Sprintf("10.0.0.%d:80", n)
+	}
+	return o.address(n)
+}
+
+func newTraffic(t *testing.T, w balanced) *traffic {
+	t.Helper()
+	w.serve(t)
+	dir := shortDir(t)
+	program := filepath.Join(dir, "awe4lb")
+	output(t, []string{"CGO_ENABLED=0"}, "go", "build", "-o", program, "awe4lb")
+	front := "127.0.0.1:" + freePort(t)
+	config := filepath.Join(dir, "awe4lb.toml")
+	text := fmt.Sprintf("[admin]\nbind = \"\"\n[frontends.f]\nbind = [%q]\npool = \"web\"\n[pools.web]\nconnect_timeout = \"1s\"\n[pools.web.discovery]\n"+
+		"interval = \"1s\"\ndebounce = \"50ms\"\nretry_max = \"2s\"\nmin_share = 0\n%s\n", front, w.table())
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := &traffic{w: w, stop: make(chan struct{}), heard: map[string]int{}}
+	f.lb = &process{t: t, log: filepath.Join(dir, "log"), argv: w.within(program, "run", "--config", config)}
+	f.lb.start()
+	t.Cleanup(func() {
+		f.end()
+		f.lb.stop(syscall.SIGTERM)
+		if t.Failed() {
+			t.Log(f.lb.tail())
+		}
+		t.Logf("%d requests of %d clients were served", f.served.Load(), trafficClients)
+	})
+	until(t, "awe4lb listens", 20*time.Second, func() bool {
+		c, err := w.dial(front)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	return f.begin(front)
+}
+
+// begin lets the clients come as soon as there is a backend.
+func (f *traffic) begin(front string) *traffic {
+	for range trafficClients {
+		f.clients.Go(func() {
+			for first := false; ; {
+				name, err := f.ask(front)
+				if first = first || err == nil; first { // before, the pool is empty
+					f.note(name, err)
+				}
+				select {
+				case <-f.stop:
+					return
+				case <-time.After(2 * time.Millisecond):
+				}
+			}
+		})
+	}
+	return f
+}
+
+func (f *traffic) end() {
+	close(f.stop)
+	f.clients.Wait()
+}
+
+// ask is one client: it wants a line, within what two attempts to connect take.
+func (f *traffic) ask(front string) (string, error) {
+	c, err := f.w.dial(front)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	line, err := bufio.NewReader(c).ReadString('\n')
+	return strings.TrimSpace(line), err
+}
+
+func (f *traffic) note(name string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case err == nil:
+		f.served.Add(1)
+		f.asked++
+		f.heard[name]++
+	case f.waits && f.w.kills() && f.caught < trafficClients:
+		f.caught++
+	default:
+		f.wrong = append(f.wrong, "a client got "+err.Error())
+	}
+}
+
+func (f *traffic) follow([]discovery.Backend) {}
+
+func (f *traffic) unsure() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waits, f.caught = true, 0
+}
+
+// expect comes before and after the change is in the list. What it asks for, is looks for.
+func (f *traffic) expect(must, may []string) {}
+
+// is reports whether clients, a hundred at the least since it was last asked, have heard all that is in want and nobody else.
+// A backend of weight 0 is heard by none.
+func (f *traffic) is(want []string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.asked < 100 {
+		return false
+	}
+	left := map[string]bool{}
+	for name := range f.heard {
+		left[name] = true
+	}
+	all := true
+	for _, w := range want {
+		address, _, _ := strings.Cut(w, " ")
+		host, _, _ := net.SplitHostPort(address)
+		all = all && (left[address] || left[host])
+		delete(left, address)
+		delete(left, host)
+	}
+	f.asked, f.heard = 0, map[string]int{}
+	if all = all && len(left) == 0; all {
+		f.waits = false
+	}
+	return all
+}
+
+func (f *traffic) verdict() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return strings.Join(f.wrong, "\n")
+}
