@@ -74,3 +74,17 @@ func TestDiscoveryDefaults(t *testing.T) {
 		t.Errorf("%+v, %v, %+v", two, kinds, srv)
 	}
 }
+
+// TestKubeconfigStartsPrograms: its plugins do, so the word of the API is not enough for one.
+func TestKubeconfigStartsPrograms(t *testing.T) {
+	c, err := Parse("/etc/x.toml", []byte("[pools.a.discovery]\nkind = \"kubernetes\"\nservice = \"web\"\nkubeconfig = \"kube\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if errs := c.Beyond("/etc"); len(errs) != 1 || !strings.Contains(errs.Error(), "may not start programs") {
+		t.Errorf("got %v; want one about programs", errs)
+	}
+	if errs := c.Beyond("/etc", c); len(errs) != 0 {
+		t.Errorf("what is trusted: %v", errs)
+	}
+}

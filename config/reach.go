@@ -44,6 +44,9 @@ func (d *decoder) reached() func() Reach {
 		if table, isCommand := strings.CutSuffix(p.path, ".command"); isCommand {
 			starts[table] = true
 		}
+		if table, isPlugins := strings.CutSuffix(p.path, ".kubeconfig"); isPlugins { // which may name plugins
+			starts[table] = true
+		}
 	}
 	for field, p := range d.places {
 		if starts[p.path] && reflect.TypeOf(field).Elem().Kind() == reflect.Struct {
