@@ -119,6 +119,8 @@ func TestBeyond(t *testing.T) {
 		"[admin.tokens.b]\ntoken = \"${AWE4LB_TEST_OTHER}\"\n":                                                               "admin.tokens.b.token",
 		"[pools.b]\nbackends = []\nhealth = { kind = \"http\", path = \"/${AWE4LB_TEST_SECRET}\" }\n":                        "pools.b.health.path",
 		"[admin]\nupgrade = [\"/bin/sh\"]\n":                                                                                 "admin.upgrade",
+		"[pools.d]\ndiscovery = { kind = \"docker\", url = \"unix:///run/docker.sock\" }\n":                                  "pools.d.discovery.url",
+		"[pools.d]\ndiscovery = { kind = \"redis\", url = \"unix:///run/redis.sock\", name = \"x\" }\n":                      "pools.d.discovery.url",
 		"[admin]\nallow_exec = true\n":                                                                                       "admin.allow_exec",
 		"[admin.tokens.a]\nfile = \"/etc/shadow\"\n":                                                                         "admin.tokens.a.file",
 		"[frontends.f]\nbind = [\"127.0.0.1:1\"]\n[[frontends.f.access.rules]]\ndeny_file = \"/etc/shadow\"\n":               "frontends.f.access.rules[0].deny_file",
