@@ -120,6 +120,13 @@ func TestBeyond(t *testing.T) {
 		"[pools.b]\nbackends = []\nhealth = { kind = \"http\", path = \"/${AWE4LB_TEST_SECRET}\" }\n":                        "pools.b.health.path",
 		"[admin]\nupgrade = [\"/bin/sh\"]\n":                                                                                 "admin.upgrade",
 		"[pools.d]\ndiscovery = { kind = \"docker\", url = \"unix:///run/docker.sock\" }\n":                                  "pools.d.discovery.url",
+		"[pools.d]\ndiscovery = { kind = \"docker\" }\n":                                                                     "pools.d.discovery", // its default is a socket
+		"[pools.d]\n[[pools.d.discovery.sources]]\nkind = \"docker\"\n":                                                      "pools.d.discovery.sources[0]",
+		"[pools.d]\ndiscovery = { kind = \"docker\", url = \"tcp://10.0.0.1:2375\" }\n":                                      "",
+		"[pools.d]\ndiscovery = { kind = \"docker\", url = \"unix:///dir/files/../../run/docker.sock\" }\n":                  "pools.d.discovery.url",
+		"[pools.d]\ndiscovery = { kind = \"docker\", url = \"unix:///dir/files/docker.sock\" }\n":                            "",
+		"[pools.d]\ndiscovery = { kind = \"lxd\" }\n":                                                                        "pools.d.discovery",
+		"[pools.d]\ndiscovery = { kind = \"lxd\", url = \"unix:///run/lxd.sock\" }\n":                                        "pools.d.discovery.url",
 		"[pools.d]\ndiscovery = { kind = \"redis\", url = \"unix:///run/redis.sock\", name = \"x\" }\n":                      "pools.d.discovery.url",
 		"[admin]\nallow_exec = true\n":                                                                                       "admin.allow_exec",
 		"[admin.tokens.a]\nfile = \"/etc/shadow\"\n":                                                                         "admin.tokens.a.file",

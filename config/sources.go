@@ -156,11 +156,20 @@ func (d *decoder) checkPlace(field *string, want string, schemes ...string) stri
 	return ""
 }
 
+// placeDefault gives a field whose key is not there the place of its table, when its default is a unix socket: the socket is
+// named by the table then, and Reach has it.
+func (d *decoder) placeDefault(field *string, table place) {
+	if _, given := d.places[field]; !given && socketIn(field) != "" {
+		d.places[field] = table
+	}
+}
+
 // containerKey is what labels of containers and configuration keys of instances are like.
 var containerKey = regexp.MustCompile(`^[^\s=[:cntrl:]]+$`)
 
-func (d *decoder) checkDockerSource(o *DockerSource, _ place) {
+func (d *decoder) checkDockerSource(o *DockerSource, table place) {
 	scheme := d.checkPlace(&o.URL, "unix:///path, tcp://host:port, http:// or https://", "unix", "tcp", "http", "https")
+	d.placeDefault(&o.URL, table)
 	for i, l := range o.Labels {
 		if key, _, _ := strings.Cut(l, "="); !d.places[&o.Labels[i]].bad && !containerKey.MatchString(key) {
 			d.refuse(d.places[&o.Labels[i]], complaint{want: `a label such as "awe4lb.pool=web", or its key alone`})
@@ -188,6 +197,7 @@ var hexFingerprint = regexp.MustCompile(`^([0-9a-fA-F]{2}:?){31}[0-9a-fA-F]{2}$`
 
 func (d *decoder) checkLXDSource(o *LXDSource, table place) {
 	scheme := d.checkPlace(&o.URL, "unix:///path or https://host:8443", "unix", "https")
+	d.placeDefault(&o.URL, table)
 	if d.given(&o.Fingerprint, o.Fingerprint == "") && !hexFingerprint.MatchString(o.Fingerprint) {
 		d.refuse(d.places[&o.Fingerprint], complaint{want: "the SHA-256 of the server's certificate, 64 hexadecimal digits"})
 	}
