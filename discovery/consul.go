@@ -24,7 +24,7 @@ type ConsulOptions struct {
 	Datacenter string   // "" = that of the agent
 	Namespace  string   // Enterprise
 	Partition  string   // Enterprise
-	Token      Secret   // ACL token; needs service:read and node:read
+	Token      Secret   // ACL token; needs service:read and node:read: that it may see nothing is an error
 	TLS        HTTPTLS
 	Allow      []netip.Prefix // as in HTTPOptions
 	Wait       time.Duration  // how long the server may hold a query that has nothing new, 1s to 10m; 0 = 1 min
@@ -157,6 +157,9 @@ func (c *consul) ask(ctx context.Context, index uint64) (List, uint64, error) {
 	list, err := decodeConsul(b)
 	if err != nil {
 		return List{}, 0, fail(ReasonDecode, err)
+	}
+	if len(list.Backends) == 0 && res.Header.Get("X-Consul-Results-Filtered-By-Acls") == "true" { // says 200 and []
+		return List{}, 0, fail(ReasonStatus, errors.New("the token may not read the service and its nodes"))
 	}
 	return list, next, nil
 }

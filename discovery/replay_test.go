@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,6 +62,7 @@ func ok(body string) answer {
 // request is what replay was asked.
 type request struct {
 	path, body string
+	query      url.Values
 	header     http.Header
 }
 
@@ -103,7 +105,7 @@ func (p *replay) serve(c net.Conn) {
 	}
 	text, _ := io.ReadAll(req.Body)
 	p.mu.Lock()
-	p.asked = append(p.asked, request{req.URL.Path, string(text), req.Header})
+	p.asked = append(p.asked, request{req.URL.Path, string(text), req.URL.Query(), req.Header})
 	a := answer{bytes: []byte("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")}
 	if all := p.answers[req.URL.Path]; len(all) > 0 {
 		if a = all[0]; len(all) > 1 {

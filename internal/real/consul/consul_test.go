@@ -32,6 +32,8 @@ type server struct {
 	folder string
 	ports  [4]int // http, server, serf lan, serf wan
 	url    string
+	args   []string // more of the command line
+	token  string
 	cmd    *exec.Cmd
 }
 
@@ -49,8 +51,8 @@ func newServer(t *testing.T) *server {
 	return s
 }
 
-// up starts it and waits until it leads.
-func (s *server) up() {
+// begin starts it.
+func (s *server) begin() {
 	s.t.Helper()
 	dir := os.Getenv("AWE4LB_REAL")
 	if dir == "" {
@@ -65,14 +67,20 @@ func (s *server) up() {
 		s.t.Fatal(err)
 	}
 	defer log.Close()
-	s.cmd = exec.Command(filepath.Join(dir, "consul-"+version), "agent", "-server", "-bootstrap-expect=1", "-node=n1", "-data-dir="+filepath.Join(s.folder, "data"),
+	s.cmd = exec.Command(filepath.Join(dir, "consul-"+version), append([]string{"agent", "-server", "-bootstrap-expect=1", "-node=n1", "-data-dir=" + filepath.Join(s.folder, "data"),
 		"-bind=127.0.0.1", "-client=127.0.0.1", "-disable-host-node-id", "-dns-port=-1", "-grpc-port=-1", "-grpc-tls-port=-1", fmt.Sprintf("-http-port=%d", s.ports[0]),
-		fmt.Sprintf("-server-port=%d", s.ports[1]), fmt.Sprintf("-serf-lan-port=%d", s.ports[2]), fmt.Sprintf("-serf-wan-port=%d", s.ports[3]))
+		fmt.Sprintf("-server-port=%d", s.ports[1]), fmt.Sprintf("-serf-lan-port=%d", s.ports[2]), fmt.Sprintf("-serf-wan-port=%d", s.ports[3])}, s.args...)...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatalf("%v; see build.sh", err)
 	}
+}
+
+// up starts it and waits until it leads.
+func (s *server) up() {
+	s.t.Helper()
+	s.begin()
 	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		res, err := http.Get(s.url + "/v1/status/leader")
 		if err == nil {
@@ -83,7 +91,7 @@ func (s *server) up() {
 			}
 		}
 		if time.Now().After(end) {
-			b, _ := os.ReadFile(log.Name())
+			b, _ := os.ReadFile(filepath.Join(s.folder, "log"))
 			s.t.Fatalf("no leader after a minute: %s", b[max(0, len(b)-3000):])
 		}
 	}
@@ -98,13 +106,17 @@ func (s *server) down() {
 	}
 }
 
-func (s *server) put(path string, body any) {
+// put returns the answer.
+func (s *server) put(path string, body any) []byte {
 	s.t.Helper()
 	b, _ := json.Marshal(body)
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		req, err := http.NewRequest("PUT", s.url+path, bytes.NewReader(b))
 		if err != nil {
 			s.t.Fatal(err)
+		}
+		if s.token != "" {
+			req.Header.Set("X-Consul-Token", s.token)
 		}
 		res, err := http.DefaultClient.Do(req)
 		if err != nil {
@@ -113,7 +125,7 @@ func (s *server) put(path string, body any) {
 		text, _ := io.ReadAll(res.Body)
 		res.Body.Close()
 		if res.StatusCode == 200 {
-			return
+			return text
 		}
 		if time.Now().After(end) { // it has a leader, and is not ready to write for a moment
 			s.t.Fatalf("%s: %d %s", path, res.StatusCode, text)

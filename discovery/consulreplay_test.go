@@ -1,0 +1,123 @@
+package discovery
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"awe4lb/internal/lbtest"
+)
+
+// What Consul said while an instance came, one changed and one went, then nothing happened, it was killed and started, and came
+// back without its memory, with an index that goes back from 23 to 14.
+var consulStream = []struct{ name, want string }{
+	{"first", "10.0.0.1:8080 1/0/0 dc1, 10.0.0.2:8080 4/0/0 dc1"},
+	{"added", "10.0.0.1:8080 1/0/0 dc1, 10.0.0.2:8080 4/0/0 dc1, 10.0.0.4:8080 1/0/0 dc1"},
+	{"changed", "10.0.0.1:8080 1/0/0 dc1, 10.0.0.2:8080 9/0/0 dc1, 10.0.0.4:8080 1/0/0 dc1"},
+	{"removed", "10.0.0.2:8080 9/0/0 dc1, 10.0.0.4:8080 1/0/0 dc1"},
+	{"quiet", "10.0.0.2:8080 9/0/0 dc1, 10.0.0.4:8080 1/0/0 dc1"},
+	{"restarted", "10.0.0.2:8080 9/0/0 dc1, 10.0.0.5:8080 1/0/0 dc1, 10.0.0.4:8080 1/0/0 dc1"},
+	{"forgotten", "10.0.0.6:8080 1/0/0 dc1"},
+}
+
+const consulPath = "/v1/health/service/web"
+
+func consulRecording(t testing.TB, name string) []byte { return recording(t, "consul/"+name+".http") }
+
+func newTestConsul(t *testing.T, url string) *consul {
+	t.Helper()
+	c, err := newConsul(ConsulOptions{URL: url, Service: "web", Token: Secret{Value: "s3cret"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestConsulRecorded: all of it in one Watch, at once and byte by byte, and then the leader is gone.
+func TestConsulRecorded(t *testing.T) {
+	lbtest.CheckLeaks(t)
+	for _, slow := range []bool{false, true} {
+		p := &replay{}
+		var answers []answer
+		var want []string
+		for _, s := range consulStream {
+			answers = append(answers, answer{bytes: consulRecording(t, s.name), slow: slow})
+			want = append(want, s.want)
+		}
+		p.set(consulPath, append(answers, answer{bytes: consulRecording(t, "noleader"), slow: slow})...)
+		lists, err := watched(t, newTestConsul(t, p.tcp(t)), 30*time.Second)
+		if want = slices.Compact(want); !slices.Equal(lists, want) {
+			t.Errorf("slow %v: got %q", slow, lists)
+		}
+		wantEnd(t, err, ReasonStatus, "status 500")
+	}
+}
+
+// TestConsulAsksAnew: after an answer whose index went back, the next query waits for nothing.
+func TestConsulAsksAnew(t *testing.T) {
+	lbtest.CheckLeaks(t)
+	p := &replay{}
+	p.set(consulPath, answer{bytes: consulRecording(t, "restarted")}, answer{bytes: consulRecording(t, "forgotten")}, answer{bytes: consulRecording(t, "noleader")})
+	_, err := watched(t, newTestConsul(t, p.tcp(t)), 10*time.Second)
+	wantEnd(t, err, ReasonStatus, "status 500")
+	var got []string
+	for _, r := range p.requests(consulPath) {
+		got = append(got, r.query.Get("index"))
+	}
+	if !slices.Equal(got, []string{"", "23", ""}) {
+		t.Errorf("asked with the indexes %q", got)
+	}
+}
+
+// TestConsulCutAnywhere: an answer that ends before its end is no list.
+func TestConsulCutAnywhere(t *testing.T) {
+	lbtest.CheckLeaks(t)
+	p := &replay{}
+	c := newTestConsul(t, p.tcp(t))
+	for _, s := range consulStream {
+		whole := consulRecording(t, s.name)
+		for n := 0; n < len(whole); n += 23 {
+			p.set(consulPath, answer{bytes: whole[:n]})
+			if list, err := c.Fetch(t.Context()); err == nil {
+				t.Fatalf("%s cut behind %d of %d bytes: got %s", s.name, n, len(whole), show(list))
+			}
+		}
+		p.set(consulPath, answer{bytes: whole})
+		fetch(t, c, s.want)
+	}
+}
+
+// TestConsulDenied: a token that is not known is refused; with one that may see nothing, Consul says that there is nothing,
+// which must not empty a pool.
+func TestConsulDenied(t *testing.T) {
+	lbtest.CheckLeaks(t)
+	p := &replay{}
+	c := newTestConsul(t, p.tcp(t))
+	for name, want := range map[string]string{"denied": "status 403", "filtered": "the token may not read"} {
+		p.set(consulPath, answer{bytes: consulRecording(t, name)})
+		_, err := c.Fetch(t.Context())
+		wantEnd(t, err, ReasonStatus, want)
+		lists, err := watched(t, c, 10*time.Second)
+		if len(lists) > 0 {
+			t.Errorf("%s: reports %q", name, lists)
+		}
+		wantEnd(t, err, ReasonStatus, want)
+	}
+}
+
+// TestConsulHeld: a server that is killed while it holds a query says nothing, and whoever stops does not wait for it.
+func TestConsulHeld(t *testing.T) {
+	lbtest.CheckLeaks(t)
+	p := &replay{}
+	p.set(consulPath, answer{bytes: consulRecording(t, "first")}, answer{})
+	lists, err := watched(t, newTestConsul(t, p.tcp(t)), 10*time.Second)
+	if len(lists) != 1 || err == nil || t.Context().Err() != nil {
+		t.Errorf("got %q, %v", lists, err)
+	}
+	p.set(consulPath, answer{bytes: consulRecording(t, "first")}, answer{hold: true})
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := newTestConsul(t, p.tcp(t)).Watch(ctx, func(List) { cancel() }); err != context.Canceled {
+		t.Errorf("got %v", err)
+	}
+}
