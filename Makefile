@@ -57,9 +57,9 @@ test-prometheus: ## metrics under promtool and a real Prometheus, and 100,000 cl
 	./internal/e2e/prometheus.sh .tools/prometheus
 	PROMETHEUS=$(CURDIR)/.tools/prometheus $(GO) test -tags e2e,prometheus -count=1 -timeout 5m -run 'Prom|AddNoSeries' ./internal/e2e
 
-test-real: ## discovery beside real servers that restart and are down: etcd, Redis, Docker, LXD; 8 minutes; KINDS=Etcd DOWN=15s for less
+test-real: ## discovery beside real servers that restart and are down: etcd, Redis, Docker, LXD; 8 minutes; KINDS=Etcd DOWN=15s for less, EXACTLY=1 for the story of each alone
 	./internal/real/deps.sh $(KINDS)
-	$(GO) test -tags real -count=1 -timeout 20m ./internal/real -run '^Test($(subst $(space),|,$(strip $(KINDS))))' -down $(DOWN)
+	$(GO) test -tags real -count=1 -timeout 20m ./internal/real -run '^Test($(subst $(space),|,$(strip $(KINDS))))$(if $(EXACTLY),$$)' -down $(DOWN)
 
 # Where binaries that take minutes to build are kept.
 REAL ?= $(or $(AWE4LB_REAL),$(HOME)/.cache/awe4lb-real)

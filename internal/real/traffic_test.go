@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,8 +31,8 @@ type balanced interface {
 }
 
 // traffic is the follower that lets clients through: an awe4lb process of its own finds the backends, and each client that is
-// not answered is wrong. Where removing a backend ends it, each client may be caught by that once; no client may be at any
-// other time.
+// not answered is wrong. Where removing a backend ends it, each client may be caught once by each backend that a change ends;
+// no client may be by a change that ends none, or at any other time.
 type traffic struct {
 	w       balanced
 	lb      *process
@@ -40,13 +41,23 @@ type traffic struct {
 	served  atomic.Int64
 
 	// Guarded by mu.
-	mu     sync.Mutex
-	heard  map[string]int // since is looked
-	asked  int
-	waits  bool
-	caught int // clients whose backend may have ended under them, since unsure
-	wrong  []string
+	mu      sync.Mutex
+	heard   map[string]int // since is looked
+	asked   int
+	waits   bool
+	there   []string // what is last found
+	changes []change // one for each unsure
+	wrong   []string
 }
+
+// change is something that happens in the world, as the clients see it.
+type change struct {
+	ended  int // backends, known from expect on
+	caught []string
+}
+
+// allowed returns how many clients may be caught.
+func (c change) allowed() int { return trafficClients * c.ended }
 
 const trafficClients = 4
 
@@ -125,6 +136,11 @@ func newTraffic(t *testing.T, w balanced) *traffic {
 		if t.Failed() {
 			t.Log(f.lb.tail())
 		}
+		for i, c := range f.changes {
+			if len(c.caught) > 0 {
+				t.Logf("change %d ended %d backends and caught %d clients of at most %d", i+1, c.ended, len(c.caught), c.allowed())
+			}
+		}
 		t.Logf("%d requests of %d clients were served", f.served.Load(), trafficClients)
 	})
 	until(t, "awe4lb listens", 20*time.Second, func() bool {
@@ -142,10 +158,10 @@ func (f *traffic) begin(front string) *traffic {
 	for range trafficClients {
 		f.clients.Go(func() {
 			for first := false; ; {
-				unsure := f.isUnsure()
+				during := f.during()
 				name, err := f.ask(front)
 				if first = first || err == nil; first { // before, the pool is empty
-					f.note(name, err, unsure)
+					f.note(name, err, during)
 				}
 				select {
 				case <-f.stop:
@@ -175,26 +191,39 @@ func (f *traffic) ask(front string) (string, error) {
 	return strings.TrimSpace(line), err
 }
 
-func (f *traffic) isUnsure() bool {
+// during returns the change that is going on, as an index; -1 is none.
+func (f *traffic) during() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.waits
+	return f.current()
 }
 
-// note counts an answer, or none, to a client that came while it was unsure what will be there, or not.
-func (f *traffic) note(name string, err error, unsure bool) {
+func (f *traffic) current() int {
+	if !f.waits {
+		return -1
+	}
+	return len(f.changes) - 1
+}
+
+// note counts an answer, or none, to a client that came during a change, or not. What is paused may catch a client that is
+// told only when the change is long over.
+func (f *traffic) note(name string, err error, during int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	switch {
-	case err == nil:
+	if err == nil {
 		f.served.Add(1)
 		f.asked++
 		f.heard[name]++
-	case (unsure || f.waits) && f.w.kills() && f.caught < trafficClients:
-		f.caught++
-	default:
-		f.wrong = append(f.wrong, "a client got "+err.Error())
+		return
 	}
+	if during < 0 {
+		during = f.current()
+	}
+	if during < 0 || !f.w.kills() {
+		f.wrong = append(f.wrong, "a client got "+err.Error())
+		return
+	}
+	f.changes[during].caught = append(f.changes[during].caught, err.Error())
 }
 
 func (f *traffic) follow([]discovery.Backend) {}
@@ -202,11 +231,19 @@ func (f *traffic) follow([]discovery.Backend) {}
 func (f *traffic) unsure() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.waits, f.caught = true, 0
+	f.waits, f.changes = true, append(f.changes, change{})
 }
 
-// expect has nothing to do: is looks for what is there.
-func (f *traffic) expect(must, may []string) {}
+// expect learns how many backends the change ends: what was there and does not have to stay. Lists are for is to look for.
+func (f *traffic) expect(must, _ []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, b := range f.there {
+		if !slices.Contains(must, b) {
+			f.changes[len(f.changes)-1].ended++
+		}
+	}
+}
 
 // is reports whether clients, a hundred at the least since it was last asked, have heard all that is in want and nobody else.
 // A backend of weight 0 is heard by none.
@@ -230,7 +267,7 @@ func (f *traffic) is(want []string) bool {
 	}
 	f.asked, f.heard = 0, map[string]int{}
 	if all = all && len(left) == 0; all {
-		f.waits = false
+		f.waits, f.there = false, slices.Clone(want)
 	}
 	return all
 }
@@ -238,5 +275,11 @@ func (f *traffic) is(want []string) bool {
 func (f *traffic) verdict() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return strings.Join(f.wrong, "\n")
+	wrong := slices.Clone(f.wrong)
+	for i, c := range f.changes {
+		if len(c.caught) > c.allowed() {
+			wrong = append(wrong, fmt.Sprintf("change %d ended %d backends and caught %d clients, %q; want at most %d", i+1, c.ended, len(c.caught), c.caught, c.allowed()))
+		}
+	}
+	return strings.Join(wrong, "\n")
 }
