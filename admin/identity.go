@@ -120,7 +120,7 @@ func (a *access) bearer(secret string) (identity, bool) {
 func (a *access) basic(name, password string) (identity, bool) {
 	u, known := a.users[name]
 	if !known {
-		u.hash = strawman
+		u.hash = strawman()
 	}
 	if !a.verified.check(name, password, u.hash) || !known {
 		return identity{}, false

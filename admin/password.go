@@ -15,14 +15,15 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// strawman is the hash of a password that nobody knows, for names that nobody has.
-var strawman = func() []byte {
+// strawman returns the hash of a password that nobody knows, for names that nobody has. It is made when it is first needed: that
+// takes 50 ms, which no command is to wait for.
+var strawman = sync.OnceValue(func() []byte {
 	hash, err := bcrypt.GenerateFromPassword([]byte(rand.Text()), bcrypt.DefaultCost)
 	if err != nil {
 		panic(err)
 	}
 	return hash
-}()
+})
 
 // maxPassword keeps strangers from having us hash what is endless. bcrypt itself looks at 72 bytes.
 const maxPassword = 256
