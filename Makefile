@@ -13,7 +13,7 @@ empty       :=
 space       := $(empty) $(empty)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check lint unit race fuzz e2e test-prometheus test-real test-real-kubernetes test-real-consul deps ui ui-check ui-test ui-shots bench bench-quick soak soak-udp clean
+.PHONY: help run build test check lint unit gates race fuzz e2e test-prometheus test-real test-real-kubernetes test-real-consul deps ui ui-check ui-test ui-shots bench bench-quick soak soak-udp clean
 
 help: ## list the targets
 	@echo 'awe4lb: make TARGET'
@@ -26,7 +26,7 @@ build: ## build bin/awe4lb
 	@mkdir -p bin
 	$(BUILD) -o bin/awe4lb .
 
-test: deps lint unit race e2e ## the whole suite, under 10 minutes: installs what the tests need, then runs them; fuzz is apart
+test: deps lint gates race e2e ## the whole suite, under 10 minutes: installs what the tests need, then runs them; fuzz is apart
 
 check: lint unit race fuzz ## what needs nothing but Go: lint, unit tests, the race detector, short fuzzing
 
@@ -40,7 +40,10 @@ lint: ## gofmt, go vet, staticcheck
 unit: ## unit tests, the architecture test among them
 	$(GO) test ./...
 
-race: ## the same under the race detector
+gates: ## the unit tests of packages in which the race detector leaves something out: allocation gates above all
+	$(GO) test $$(grep -rlE '^//go:build !race|raceEnabled = false' --include='*_test.go' . | xargs -n1 dirname | sort -u)
+
+race: ## the unit tests under the race detector
 	$(GO) test -race ./...
 
 fuzz: ## fuzz everything that reads what strangers write, FUZZTIME (10s) each
