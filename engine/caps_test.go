@@ -148,6 +148,62 @@ func TestBandwidthUp(t *testing.T) {
 	}
 }
 
+// TestBandwidthBothWays: who sends both ways gets no more of a shared cap than those who send one way: the timer of one direction
+// does not let the other go on.
+func TestBandwidthBothWays(t *testing.T) {
+	var heard [4]atomic.Int64
+	backend := lbtest.Serve(t, func(c *net.TCPConn) {
+		b := make([]byte, 64<<10)
+		if _, err := io.ReadFull(c, b[:1]); err != nil {
+			return
+		}
+		n := &heard[b[0]]
+		if b[0] == 0 {
+			go func() {
+				for {
+					if _, err := c.Write(make([]byte, 64<<10)); err != nil {
+						return
+					}
+				}
+			}()
+		}
+		for {
+			got, err := c.Read(b)
+			n.Add(int64(got))
+			if err != nil {
+				return
+			}
+		}
+	})
+	r := newRig(t, []string{backend}, func(c *config.Config) { c.Frontends[0].Bandwidth = 4 << 20 })
+	var counters []*atomic.Int64
+	for i := range heard {
+		c := r.dial()
+		counters = append(counters, &heard[i])
+		if i == 0 {
+			counting(c)
+		}
+		go func() {
+			b := make([]byte, 64<<10)
+			b[0] = byte(i)
+			for {
+				if _, err := c.Write(b); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	got, sum := rates(2*time.Second, counters...), 0.0
+	for _, rate := range got {
+		sum += rate
+		if rate < 1<<19 || rate > 2<<20 {
+			t.Errorf("not shared fairly: %.0f", got)
+			break
+		}
+	}
+	wantRate(t, "together", sum, 4<<20)
+}
+
 // TestBandwidthByReload: sessions get what a reload says, and are free when it says nothing.
 func TestBandwidthByReload(t *testing.T) {
 	r := newRig(t, []string{gushing(t)}, func(c *config.Config) { c.Frontends[0].BandwidthPerSession = 1 << 20 })

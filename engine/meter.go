@@ -21,6 +21,7 @@ type meter struct {
 	source uint64   // hash of the client's source prefix
 	full   [2]int64 // of the session's own cap, by direction: see caps; by the engine's clock
 	grants [2]int64 // bytes of shared caps that are reserved and not read yet
+	due    [2]int64 // from when they may be read, by the engine's clock: the timer is for both directions
 
 	waiting [2]bool
 	timer   loop.Timer
@@ -40,7 +41,7 @@ func (s *session) meterBy(g *guard) {
 		sh.meters, sh.metersLen = m.next, sh.metersLen-1
 	}
 	m.s, m.caps, m.next = s, g.caps, nil
-	m.full, m.grants, m.waiting, m.at = [2]int64{}, [2]int64{}, [2]bool{}, 0
+	m.full, m.grants, m.due, m.waiting, m.at = [2]int64{}, [2]int64{}, [2]int64{}, [2]bool{}, 0
 	if s.address.IsValid() {
 		m.source = prefixHash(s.address.Addr(), g.bits4, g.bits6)
 	}
@@ -79,8 +80,9 @@ func (m *meter) allow(kind uint8, most int) int {
 	}
 	if wait == 0 && (perSource > 0 || total > 0) {
 		if m.grants[kind] <= 0 {
-			wait = m.reserve(kind, now, perSource, total)
+			m.due[kind] = now + m.reserve(kind, now, perSource, total)
 		}
+		wait = max(m.due[kind]-now, 0)
 		n = min(n, m.grants[kind])
 	}
 	if wait > 0 {
