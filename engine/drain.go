@@ -59,17 +59,22 @@ func (sh *shard) prune(snap *balancer.Snapshot) {
 	if sh.flows != nil {
 		sh.flows.prune()
 	}
+	if sh.pruned == snap {
+		return
+	}
+	sh.pruned = snap
 	for name := range sh.pools {
 		if snap.Pool(name) == nil {
 			delete(sh.pools, name)
 		}
 	}
 	for b := range sh.backends {
-		if b.Active() == 0 && !snap.Has(b) {
-			if p := snap.Pool(b.Pool); p != nil {
-				sh.poolStats(p).Gone.Add(sh.backends[b])
-			}
-			delete(sh.backends, b)
+		switch {
+		case snap.Has(b):
+		case b.Active() == 0:
+			sh.settle(snap, b)
+		default:
+			sh.pruned = nil // next time, perhaps
 		}
 	}
 	for key := range sh.origins {
@@ -77,6 +82,18 @@ func (sh *shard) prune(snap *balancer.Snapshot) {
 			delete(sh.origins, key)
 		}
 	}
+}
+
+// settle drops the counters of a backend that is no longer configured and has no session left; its pool keeps their sum.
+func (sh *shard) settle(snap *balancer.Snapshot, b *balancer.Backend) {
+	st := sh.backends[b]
+	if st == nil {
+		return
+	}
+	if p := snap.Pool(b.Pool); p != nil {
+		sh.poolStats(p).Gone.Add(st)
+	}
+	delete(sh.backends, b)
 }
 
 // drainPoll is how often Drain looks whether the last session has ended.

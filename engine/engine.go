@@ -447,7 +447,7 @@ func (e *Engine) Sessions() (open, limit int64) { return e.sessions.Load(), e.li
 func (e *Engine) Flows() (open, limit int64) { return e.flows.Load(), e.socketLimit.Load() }
 
 // Stats returns the counters summed over the shards, each of which is asked on its loop. It takes as long as the
-// shards' present batches of events.
+// shards' present batches of events. With many backends, what is told of one may be a moment older than of another.
 func (e *Engine) Stats() *Stats {
 	s := &Stats{Frontends: map[string]*FrontendStats{}, Backends: map[*balancer.Backend]*BackendStats{},
 		Pools: map[string]*PoolStats{}, HalfOpen: map[string]int{}, Sources: map[string]int{}}
@@ -464,11 +464,8 @@ func (e *Engine) Stats() *Stats {
 		s.HalfOpen[name] = g.Stats().Inside
 	}
 	e.gatesMu.Unlock()
-	for _, sh := range e.shards {
-		sh.loop.Call(func() {
-			sh.prune(e.director.Snapshot())
-			s.add(sh)
-		})
+	for _, t := range e.tallies() {
+		s.add(&t)
 	}
 	return s
 }

@@ -288,6 +288,7 @@ func (sh *shard) origin(p *balancer.Pool, b *balancer.Backend, protocol string) 
 			o.config = client.Config(host)
 		}
 		sh.origins[key] = o
+		sh.pruned = nil
 	}
 	return o.config
 }

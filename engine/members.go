@@ -55,7 +55,7 @@ func (sh *shard) forget(gone []*balancer.Backend) {
 		case b.Active() > 0:
 			left = append(left, b)
 		default:
-			delete(sh.backends, b)
+			sh.settle(snap, b)
 			dropped[b] = true
 		}
 	}

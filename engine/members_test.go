@@ -86,6 +86,9 @@ func TestMembersSessions(t *testing.T) {
 	if backends, gone := kept(); backends > 2 || gone > 0 {
 		t.Errorf("%d backends are kept by the shards, %d wait to be forgotten", backends, gone)
 	}
+	if n := r.e.Stats().Pools["p"].Gone.Sessions; n != 8 {
+		t.Errorf("the pool counts %d sessions on backends that are gone; want 8", n)
+	}
 }
 
 // TestMembersName: the name that discovery says is the one to expect of a backend, where the pool says none.

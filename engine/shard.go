@@ -55,6 +55,7 @@ type shard struct {
 	backends    map[*balancer.Backend]*BackendStats
 	gone        []*balancer.Backend // no longer members; see forget
 	pools       map[string]*PoolStats
+	pruned      *balancer.Snapshot // the last that prune compared the counters with, if it found nobody to wait for; nil: there are new ones
 	stats       ShardStats
 
 	// Shared with the access log's goroutine by the ring's own rules; nil when there is no access log.
@@ -210,6 +211,7 @@ func (sh *shard) backendStats(b *balancer.Backend) *BackendStats {
 	if st == nil {
 		st = NewBackendStats()
 		sh.backends[b] = st
+		sh.pruned = nil
 	}
 	return st
 }
@@ -219,6 +221,7 @@ func (sh *shard) poolStats(p *balancer.Pool) *PoolStats {
 	if st == nil {
 		st = NewPoolStats()
 		sh.pools[p.Config.Name] = st
+		sh.pruned = nil
 	}
 	return st
 }

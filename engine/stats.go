@@ -309,17 +309,11 @@ func (b *BackendStats) Add(o *BackendStats) {
 	}
 }
 
-// add sums a shard's counters into s. It runs on that shard.
-func (s *Stats) add(sh *shard) {
-	st := sh.stats
-	st.Sessions = sh.open
-	st.Pipes = sh.pipes.made
-	if sh.flows != nil {
-		st.Flows = sh.flows.table.used
-		sh.flows.countReceiveDrops()
-	}
-	s.Shards = append(s.Shards, st)
-	for name, f := range sh.frontends {
+// add sums a shard's counters into s.
+func (s *Stats) add(t *tally) {
+	s.Shards = append(s.Shards, t.shard)
+	for i, name := range t.frontends.keys[:len(t.frontends.values)] {
+		f := &t.frontends.values[i]
 		sum := s.Frontends[name]
 		if sum == nil {
 			sum = NewFrontendStats()
@@ -347,15 +341,15 @@ func (s *Stats) add(sh *shard) {
 			}
 		}
 	}
-	for backend, b := range sh.backends {
-		sum := s.Backends[backend]
-		if sum == nil {
-			sum = NewBackendStats()
-			s.Backends[backend] = sum
+	for i, backend := range t.backends.keys[:len(t.backends.values)] {
+		if sum := s.Backends[backend]; sum != nil {
+			sum.Add(&t.backends.values[i])
+		} else {
+			s.Backends[backend] = &t.backends.values[i] // the copy is ours
 		}
-		sum.Add(b)
 	}
-	for name, p := range sh.pools {
+	for i, name := range t.pools.keys[:len(t.pools.values)] {
+		p := &t.pools.values[i]
 		sum := s.Pools[name]
 		if sum == nil {
 			sum = NewPoolStats()

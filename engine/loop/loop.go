@@ -119,14 +119,19 @@ func runPosted(fn any) error {
 
 // Call runs fn on the loop and waits for it. It returns false when the loop ended first; fn may then have run or not.
 // Safe from any goroutine but the loop's own, where it would wait for ever.
-func (l *Loop) Call(fn func()) bool {
+func (l *Loop) Call(fn func()) bool { return l.Begin(fn)() }
+
+// Begin posts fn and returns what Call does then: wait for it.
+func (l *Loop) Begin(fn func()) (wait func() bool) {
 	done := make(chan struct{})
 	l.Post(func() { fn(); close(done) })
-	select {
-	case <-done:
-		return true
-	case <-l.ended:
-		return false
+	return func() bool {
+		select {
+		case <-done:
+			return true
+		case <-l.ended:
+			return false
+		}
 	}
 }
 
