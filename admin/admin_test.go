@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -168,6 +169,20 @@ func golden(t *testing.T, name, got string, replace ...string) {
 	}
 	if got != string(want) {
 		t.Errorf("differs from %s (go test ./admin -update):\n%s", path, got)
+	}
+}
+
+// TestIndented: people get an answer that they can read, programs the same without the trouble.
+func TestIndented(t *testing.T) {
+	r := newRig(t)
+	_, people, _ := r.do("GET", "/api/v1/pools")
+	_, programs, _ := r.do("GET", "/api/v1/pools", "Accept", "application/json")
+	var flat bytes.Buffer
+	if err := json.Compact(&flat, []byte(people)); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(people, "\n  ") < 5 || flat.String() != strings.TrimSpace(programs) {
+		t.Errorf("got %q for people and %q for programs; want the same, indented and not", people, programs)
 	}
 }
 

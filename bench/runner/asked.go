@@ -60,6 +60,7 @@ func askOnce(ctx context.Context, client *http.Client, url string) error {
 	if err != nil {
 		return err
 	}
+	req.Header.Set("Accept", "application/json")
 	res, err := client.Do(req)
 	if err != nil {
 		return err

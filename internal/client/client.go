@@ -156,6 +156,13 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values, answer 
 
 // Call is Do with the answer decoded into answer; nil: it is not wanted.
 func (c *Client) Call(ctx context.Context, r Request, answer any) error {
+	if answer != nil && r.Header.Get("Accept") == "" {
+		r.Header = r.Header.Clone()
+		if r.Header == nil {
+			r.Header = http.Header{}
+		}
+		r.Header.Set("Accept", "application/json") // and not indented
+	}
 	res, err := c.Do(ctx, r)
 	if err != nil {
 		return err

@@ -20,7 +20,7 @@ interface Options {
 }
 
 async function request(method: string, path: string, body: unknown, o: Options): Promise<Response> {
-  const headers: Record<string, string> = { ...o.headers }
+  const headers: Record<string, string> = { Accept: 'application/json', ...o.headers }
   const init: RequestInit = { method, headers, credentials: 'same-origin', cache: 'no-store', redirect: 'error' }
   if (o.signal) init.signal = o.signal
   if (o.text !== undefined) {
