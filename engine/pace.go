@@ -16,7 +16,8 @@ import (
 //	    └──────────── stop: the backend is back ────┴────────────────────────────────────────▲
 //
 // Sessions that are still connecting find out by themselves; those that have become open when all others are gone follow. So
-// do stragglers, who were let in before a reload and went by the snapshot of then to a backend that it removed.
+// do stragglers, who were let in before a reload and went by the snapshot of then to a backend that it removed, or were
+// connecting when it was put into maintenance.
 type pace struct {
 	// Set once, never changed.
 	sh       *shard
@@ -108,8 +109,9 @@ func (sh *shard) pace(b *balancer.Backend, o paceOrder) {
 	p.collect()
 }
 
-// straggle has a session that has become open on a backend which is no longer configured go as those go that were there before:
-// no walk may have met it. It reports false when it has ended.
+// straggle has a session that has become open on a backend which is no longer configured, or in maintenance, go as those go that
+// were there before: no walk may have met it. It reports false when it has ended. A backend that is down has no stragglers: who
+// reaches it may be sent there in panic.
 func (s *session) straggle() bool {
 	sh, b := s.sh, s.target
 	o, ok := sh.eng.paceOf(b)

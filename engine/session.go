@@ -206,7 +206,7 @@ func (s *session) opened() {
 		s.dies = s.started + life - rand.Int64N(life/10+1) // so that sessions begun together do not end together
 	}
 	s.watch(now)
-	if s.target.Gone() != nil && !s.straggle() {
+	if (s.target.Gone() != nil || s.target.State() == balancer.Maintenance) && !s.straggle() {
 		return
 	}
 	if g := guardOf(s.f); g != nil && g.caps != nil {

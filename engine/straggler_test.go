@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"io"
 	"net"
 	"testing"
 	"time"
 
+	"awe4lb/balancer"
 	"awe4lb/config"
 	"awe4lb/internal/lbtest"
 )
@@ -114,5 +116,34 @@ func TestStragglersAreCounted(t *testing.T) {
 	r.wantEnds(repeat(ClientEOF, 4)...)
 	if n := r.d.Snapshot().Pool("p").Active(); n != 0 {
 		t.Errorf("%d are counted after the end; want 0", n)
+	}
+}
+
+// TestMaintenanceWhileConnecting: who was about to have a session on a backend when it was taken out for maintenance goes as
+// those who had one.
+func TestMaintenanceWhileConnecting(t *testing.T) {
+	for _, do := range []string{"cut", "drain", "keep"} {
+		t.Run(do, func(t *testing.T) {
+			address, serve := busyUnix(t)
+			r := newRig(t, []string{address}, func(c *config.Config) {
+				p := c.Pools[0]
+				p.ConnectTimeout, p.OnMaintenance, p.DrainTimeout = time.Minute, do, 300*time.Millisecond
+			})
+			c := r.dial()
+			say(t, c, "x")
+			lbtest.Eventually(t, "it waits", func() bool { return r.inState(connecting) == 1 })
+			if err := r.d.Order("p", address, balancer.Maintain, "test"); err != nil {
+				t.Fatal(err)
+			}
+			lbtest.Eventually(t, "those who were there are seen to", func() bool { return r.pacing() == 0 })
+			serve(func(b net.Conn) { _, _ = io.Copy(b, b) })
+			if do == "keep" {
+				hear(t, c, "x")
+				c.Close()
+				r.wantEnds(ClientEOF)
+				return
+			}
+			r.wantEnds(BackendMaintenance)
+		})
 	}
 }
