@@ -244,6 +244,7 @@ func TestGuessingAtOnce(t *testing.T) {
 	})
 	var wrong atomic.Int32
 	var all sync.WaitGroup
+	begun := time.Now()
 	for i := range 8 * guesses {
 		all.Go(func() {
 			req, _ := http.NewRequest("GET", g.url+"/api/v1/status", nil)
@@ -262,8 +263,9 @@ func TestGuessingAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if n := wrong.Load(); n != guesses {
-		t.Errorf("%d guesses were tried; want %d", n, guesses)
+	// A machine that is slow gives time for more.
+	if n, most := wrong.Load(), guesses+int32(time.Since(begun)/guessEvery); n < guesses || n > most {
+		t.Errorf("%d guesses were tried; want %d, at most %d", n, guesses, most)
 	}
 }
 
