@@ -16,7 +16,7 @@ type Bars struct {
 // Group is one row of bars.
 type Group struct {
 	Label string
-	Note  string // second line, smaller
+	Note  string // behind it, smaller
 	Bars  []Bar
 }
 
@@ -30,10 +30,11 @@ type Bar struct {
 
 const (
 	barsWidth  = 920.0
-	barsLeft   = 330.0 // where bars begin: group label and series name are before
+	barsLeft   = 170.0 // where bars begin: the series' name is before
 	barsRight  = 150.0 // room for the value
 	barHeight  = 15.0
 	barStep    = 19.0
+	barsHead   = 22.0 // for a group's label and note
 	groupGap   = 18.0
 	barsTop    = 84.0
 	barsBottom = 48.0
@@ -43,7 +44,7 @@ const (
 func (b Bars) SVG() string {
 	top, rows := b.Reference, 0.0
 	for _, g := range b.Groups {
-		rows += float64(len(g.Bars))*barStep + groupGap
+		rows += barsHead + float64(len(g.Bars))*barStep + groupGap
 		for _, bar := range g.Bars {
 			for _, v := range []float64{bar.Value, bar.High} {
 				if !math.IsNaN(v) {
@@ -79,8 +80,8 @@ func (b Bars) SVG() string {
 		if i > 0 {
 			c.line(24, y-groupGap/2, barsWidth-24, y-groupGap/2, "grid")
 		}
-		c.text(24, y+12, "strong", "start", g.Label)
-		c.text(24, y+29, "small", "start", g.Note)
+		c.heading(24, y+10, g.Label, g.Note)
+		y += barsHead
 		for _, bar := range g.Bars {
 			b.drawBar(c, bar, y, x, colours[bar.Series], subjects[bar.Series])
 			y += barStep

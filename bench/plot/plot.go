@@ -90,6 +90,12 @@ func (c *canvas) text(x, y float64, class, anchor, s string) {
 	fmt.Fprintf(&c.b, `<text x="%s" y="%s" class="%s" text-anchor="%s">%s</text>`+"\n", num(x), num(y), class, anchor, html.EscapeString(s))
 }
 
+// heading is a strong text with a smaller one behind it, however long the first is.
+func (c *canvas) heading(x, y float64, s, note string) {
+	fmt.Fprintf(&c.b, `<text class="value" x="%s" y="%s"><tspan class="strong">%s</tspan><tspan class="small" dx="10">%s</tspan></text>`+"\n",
+		num(x), num(y), html.EscapeString(s), html.EscapeString(note))
+}
+
 func (c *canvas) line(x1, y1, x2, y2 float64, class string) {
 	fmt.Fprintf(&c.b, `<line class="%s" x1="%s" y1="%s" x2="%s" y2="%s"/>`+"\n", class, num(x1), num(y1), num(x2), num(y2))
 }
