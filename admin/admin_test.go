@@ -407,6 +407,11 @@ func TestNothingLeaks(t *testing.T) {
 	lbtest.Eventually(t, "as many descriptors as before", func() bool { return lbtest.FDs(t) <= before })
 }
 
+// runs is what runs, for who asks nothing else.
+type runs struct{ Configs }
+
+func (runs) Running() *Running { return &Running{} }
+
 // BenchmarkScrape1000 is a scrape of 1,000 backends, and what of it is making the text: the rest is the client's.
 func BenchmarkScrape1000(b *testing.B) {
 	var backends []*config.Backend
@@ -426,7 +431,7 @@ func BenchmarkScrape1000(b *testing.B) {
 		b.Fatal(err)
 	}
 	s, err := Start(&config.Admin{Address: config.Address{IP: netip.MustParseAddrPort("127.0.0.1:0")}, Anonymous: "configure"}, Options{Engine: e, Director: d, Log: log,
-		Reloads: func() Reloads { return Reloads{} }})
+		Configs: runs{}, Reloads: func() Reloads { return Reloads{} }})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -440,6 +445,9 @@ func BenchmarkScrape1000(b *testing.B) {
 			}
 			_, _ = io.Copy(io.Discard, res.Body)
 			res.Body.Close()
+			if res.StatusCode != 200 {
+				b.Fatal(res.Status)
+			}
 		}
 	})
 	for name := range views {
