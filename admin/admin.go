@@ -86,6 +86,7 @@ type Server struct {
 	streams  atomic.Int32 // open now
 	stopping sync.Once
 	looking  sync.Mutex // held while a call that changes nothing is answered
+	looks    looks
 	clients  clients
 	logins   logins
 	guesses  throttle

@@ -242,7 +242,7 @@ func (s *Server) status(*call) (any, error) { return s.collect(), nil }
 // collect gathers the status. Snapshot and counters are taken one after the other, so that under a reload a name may miss
 // its counters once.
 func (s *Server) collect() *status {
-	snap, st := s.o.Director.Snapshot(), s.o.Engine.Stats()
+	snap, st := s.o.Director.Snapshot(), s.looks.take(time.Now(), s.o.Engine.Stats)
 	checked := s.healthStatus()
 	r := s.o.Reloads()
 	now := s.o.Configs.Running()
