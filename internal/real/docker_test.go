@@ -102,12 +102,12 @@ func (w *dockerWorld) table() string {
 func (w *dockerWorld) serve(*testing.T)                 {} // containers do
 func (w *dockerWorld) within(argv ...string) []string   { return w.e.in(argv...) }
 func (w *dockerWorld) dial(at string) (net.Conn, error) { return w.e.dial(at) }
-func (w *dockerWorld) kills() bool                      { return true }
+func (w *dockerWorld) ends() (removed, changed bool)    { return true, true }
 
 func (w *dockerWorld) add(n, weight int) string {
 	w.t.Helper()
 	ip := fmt.Sprintf("10.78.0.1%d", n)
-	w.docker("run", "-d", "--name", fmt.Sprintf("w%d", n), "--network", dockerNetwork, "--ip", ip, "--hostname", ip,
+	w.docker("run", "-d", "--name", fmt.Sprintf("w%d", n), "--network", dockerNetwork, "--ip", ip,
 		"--label", "awe4lb.pool=web", "--label", fmt.Sprintf("awe4lb.weight=%d", weight), "named:1")
 	return entry(ip+":8080", weight)
 }
@@ -134,9 +134,6 @@ func TestDocker(t *testing.T) {
 	s.happens("and goes on", func(now map[int]string) { w.docker("unpause", "w2"); now[2] = entry("10.78.0.12:8080", 7) })
 	s.happens("one leaves the network", func(now map[int]string) { w.docker("network", "disconnect", dockerNetwork, "w2"); delete(now, 2) })
 }
-
-// listsOnly is a world without traffic.
-type listsOnly struct{ world }
 
 // TestDockerPublished: the ports of the host, by TCP with certificates, as gobetween does it.
 func TestDockerPublished(t *testing.T) {

@@ -4,6 +4,7 @@ package real
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -96,6 +97,15 @@ func (w *lxdWorld) source() discovery.Source {
 	return s
 }
 
+func (w *lxdWorld) table() string {
+	return fmt.Sprintf("kind = \"lxd\"\nurl = \"unix://%s\"\nconfig_key = \"user.awe4lb.pool\"\nconfig_value = \"web\"\nport = 8080\nresync = \"2s\"\n", filepath.Join(w.dir, "unix.socket"))
+}
+
+func (w *lxdWorld) serve(*testing.T)                 {} // instances do
+func (w *lxdWorld) within(argv ...string) []string   { return w.e.in(argv...) }
+func (w *lxdWorld) dial(at string) (net.Conn, error) { return w.e.dial(at) }
+func (w *lxdWorld) ends() (removed, changed bool)    { return true, false }
+
 func (w *lxdWorld) add(n, weight int) string {
 	w.t.Helper()
 	name, ip := fmt.Sprintf("w%d", n), fmt.Sprintf("10.77.0.1%d", n)
@@ -157,11 +167,8 @@ func TestLXDRemote(t *testing.T) {
 	w.more = func(o *discovery.LXDOptions) { trusted(o); o.Fingerprint = strings.Repeat("ab", 32) }
 	fails(discovery.ReasonRefused, "fingerprint")
 	w.more = func(o *discovery.LXDOptions) { trusted(o); o.Password = discovery.Secret{Value: "s3cret"} }
-	s := tell(t, w)
+	s := tell(t, listsOnly{w})
 	s.happens("one comes", func(now map[int]string) { now[1] = w.add(1, 1) })
-	w.stop(syscall.SIGTERM)
-	s.state(discovery.Failing)
-	w.start()
-	s.state(discovery.Fresh)
+	s.outage("the server restarts", syscall.SIGTERM, func() {})
 	s.happens("one changes", func(now map[int]string) { now[1] = w.change(1, 2) })
 }

@@ -146,7 +146,8 @@ func newEnclosure(t *testing.T) enclosure {
 	if os.Getuid() != 0 {
 		t.Fatal("want root, to make namespaces")
 	}
-	// What was mounted on /sys shows the network of where it was mounted; the cgroups below it have to come along.
+	// What was mounted on /sys shows the network of where it was mounted; the cgroups below it have to come along. A bridge
+	// without an address of its own takes the lowest of its ports: instances would lose it whenever another comes.
 	const script = `set -e
 cg=$(mktemp -d)
 mount --rbind /sys/fs/cgroup "$cg"
@@ -155,7 +156,7 @@ mount --rbind "$cg" /sys/fs/cgroup
 umount -l "$cg"
 rmdir "$cg"
 ip link set lo up
-ip link add br0 type bridge
+ip link add br0 address 02:00:0a:4d:00:01 type bridge
 ip addr add 10.77.0.1/24 dev br0
 ip link set br0 up
 echo ready

@@ -28,26 +28,29 @@ type world interface {
 
 // follower gets every list a Runner reports, in order, as whoever balances by it does. It is told what lists may be: from
 // unsure on something is happening, and what will be there is not known yet; expect says it, also for what came since
-// unsure: a list has to have all of must and nothing but may. verdict says what was wrong so far, or "".
+// unsure: a list is as before, as after or between. verdict says what was wrong so far, or "".
 //
 // The first of them judges lists; beside it stands one that lets traffic through (traffic_test.go).
 type follower interface {
 	follow(list []discovery.Backend)
 	unsure()
-	expect(must, may []string)
+	expect(before, after []string)
 	is(want []string) bool // what it has from the last list is want
 	verdict() string
 }
 
 // judge is the follower that only looks.
 type judge struct {
-	mu        sync.Mutex
-	last      []string
-	must, may []string
-	waits     bool // for expect
-	waiting   [][]string
-	lists     int
-	wrong     []string
+	atOnce bool // set before there are lists: what happens is one change of the server, and nothing lies between
+
+	// Guarded by mu.
+	mu            sync.Mutex
+	last          []string
+	before, after []string
+	waits         bool // for expect
+	waiting       [][]string
+	lists         int
+	wrong         []string
 }
 
 // entry writes a backend as worlds do.
@@ -77,28 +80,38 @@ func (j *judge) unsure() {
 	j.waits = true
 }
 
-func (j *judge) expect(must, may []string) {
+func (j *judge) expect(before, after []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.must, j.may, j.waits = must, may, false
+	j.before, j.after, j.waits = before, after, false
 	j.look()
 }
 
 func (j *judge) look() {
 	for _, list := range j.waiting {
 		j.lists++
-		for _, m := range j.must {
-			if !slices.Contains(list, m) {
+		if j.atOnce && !slices.Equal(list, j.before) && !slices.Equal(list, j.after) {
+			j.wrong = append(j.wrong, fmt.Sprintf("list %d is %v; want %v or %v", j.lists, list, j.before, j.after))
+		}
+		for _, m := range j.before {
+			if slices.Contains(j.after, m) && !slices.Contains(list, m) {
 				j.wrong = append(j.wrong, fmt.Sprintf("list %d lacks %s: %v", j.lists, m, list))
 			}
 		}
 		for _, l := range list {
-			if !slices.Contains(j.may, l) {
+			if !slices.Contains(j.before, l) && !slices.Contains(j.after, l) {
 				j.wrong = append(j.wrong, fmt.Sprintf("list %d has %s, which is not there: %v", j.lists, l, list))
 			}
 		}
 	}
 	j.waiting = nil
+}
+
+// count returns how many lists there were.
+func (j *judge) count() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.lists + len(j.waiting)
 }
 
 // is reports whether the last list is want.
@@ -120,23 +133,50 @@ type story struct {
 	w         world
 	r         *discovery.Runner
 	judge     *judge
+	traffic   *traffic // nil when the world is not balanced
 	followers []follower
 	now       map[int]string // what is in the world
 }
 
-func tell(t *testing.T, w world, more ...follower) *story {
+// eager has what happens in the list soon, and what goes at once: these lists are short.
+func eager(set *discovery.Settings) {
+	set.Debounce, set.Interval, set.RetryMax, set.MinShare = 50*time.Millisecond, time.Second, 2*time.Second, 0
+}
+
+// strict has every list reported, and a list that is suddenly too short held back for five seconds.
+func strict(set *discovery.Settings) {
+	set.Debounce, set.Interval, set.RetryMin, set.RetryMax = 0, 100*time.Millisecond, 50*time.Millisecond, 200*time.Millisecond
+	set.Confirm = 50
+}
+
+// tell begins a story that is judged, and with clients when the world is balanced.
+func tell(t *testing.T, w world) *story {
+	t.Helper()
+	return follow(t, w, &judge{}, eager)
+}
+
+// tellStrictly begins one without clients in which lists are as before what happens, or as after it, and nothing else, and in
+// which a list that is suddenly too short is not believed.
+func tellStrictly(t *testing.T, w world) *story {
+	t.Helper()
+	return follow(t, listsOnly{w}, &judge{atOnce: true}, strict)
+}
+
+// listsOnly is a world without traffic.
+type listsOnly struct{ world }
+
+func follow(t *testing.T, w world, j *judge, settings func(*discovery.Settings)) *story {
 	t.Helper()
 	set := discovery.Defaults()
-	set.Debounce, set.Interval, set.RetryMax = 50*time.Millisecond, time.Second, 2*time.Second
-	set.MinShare = 0 // what goes is to go at once: these lists are short
+	settings(&set)
 	r, err := discovery.New("web", []discovery.Source{w.source()}, set)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &story{t: t, w: w, r: r, judge: &judge{}, now: map[int]string{}}
-	s.followers = append([]follower{s.judge}, more...)
+	s := &story{t: t, w: w, r: r, judge: j, followers: []follower{j}, now: map[int]string{}}
 	if b, ok := w.(balanced); ok {
-		s.followers = append(s.followers, newTraffic(t, b))
+		s.traffic = newTraffic(t, b)
+		s.followers = append(s.followers, s.traffic)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -171,19 +211,12 @@ func (s *story) happens(what string, f func(now map[int]string)) {
 	})
 	s.expect(after, after)
 	s.check(what)
-	s.t.Logf("%-44s %v", what, time.Since(begin).Round(time.Millisecond))
+	s.log(what, time.Since(begin))
 }
 
-// expect says what lists may be between two states of the world.
-func (s *story) expect(a, b []string) {
-	var must []string
-	for _, x := range a {
-		if slices.Contains(b, x) {
-			must = append(must, x)
-		}
-	}
+func (s *story) expect(before, after []string) {
 	for _, f := range s.followers {
-		f.expect(must, slices.Concat(a, b))
+		f.expect(before, after)
 	}
 }
 
@@ -194,6 +227,15 @@ func (s *story) check(what string) {
 			s.t.Fatalf("%s: %s\n%s", what, v, s.status())
 		}
 	}
+}
+
+func (s *story) log(what string, d time.Duration) {
+	s.t.Helper()
+	line := fmt.Sprintf("%-44s %v", what, d.Round(time.Millisecond))
+	if s.traffic != nil {
+		line += fmt.Sprintf(", %d requests served so far", s.traffic.served.Load())
+	}
+	s.t.Log(line)
 }
 
 func (s *story) status() string {
@@ -214,7 +256,32 @@ func (s *story) stays(what string, d time.Duration) {
 	if got := entries(s.r.List()); !slices.Equal(got, s.there()) {
 		s.t.Fatalf("%s: got %v; want %v", what, got, s.there())
 	}
-	s.t.Logf("%-44s %v", what, d)
+	s.log(what, d)
+}
+
+// quiet watches for d: nothing at all may be reported, and nothing fails.
+func (s *story) quiet(what string, d time.Duration) {
+	s.t.Helper()
+	lists, before := s.judge.count(), s.r.Status().Sources[0]
+	s.stays(what, d)
+	now := s.r.Status().Sources[0]
+	if n := s.judge.count() - lists; n != 0 || now.State != discovery.Fresh || !maps.Equal(now.Counters.Failed, before.Counters.Failed) {
+		s.t.Fatalf("%s: %d lists, %s, failures %v after %v; want no list and no failure", what, n, s.status(), now.Counters.Failed, before.Counters.Failed)
+	}
+}
+
+// outage ends the server by a signal and starts it again after what happens meanwhile. The list stays as it is.
+func (s *story) outage(what string, sig syscall.Signal, meanwhile func()) {
+	s.t.Helper()
+	begin := time.Now()
+	s.w.stop(sig)
+	s.state(discovery.Failing)
+	meanwhile()
+	s.state(discovery.Failing)
+	s.w.start()
+	s.state(discovery.Fresh)
+	s.check(what)
+	s.log(what, time.Since(begin))
 }
 
 // whole is the story that every server goes through.
@@ -225,26 +292,13 @@ func (s *story) whole() {
 	s.happens("one changes", func(now map[int]string) { now[2] = s.w.change(2, 7) })
 	s.happens("one goes", func(now map[int]string) { s.w.remove(1); delete(now, 1) })
 
-	s.w.stop(syscall.SIGTERM)
-	s.state(discovery.Failing)
-	s.w.start()
-	s.state(discovery.Fresh)
-	s.check("restarted")
+	s.outage("the server restarts", syscall.SIGTERM, func() {})
 	s.happens("one comes after the restart", func(now map[int]string) { now[4] = s.w.add(4, 1) })
 
-	s.w.stop(syscall.SIGKILL)
-	s.state(discovery.Failing)
-	s.w.start()
-	s.state(discovery.Fresh)
-	s.check("killed and started")
+	s.outage("the server is killed", syscall.SIGKILL, func() {})
 	s.happens("one goes after it was killed", func(now map[int]string) { s.w.remove(3); delete(now, 3) })
 
-	s.w.stop(syscall.SIGTERM)
-	s.state(discovery.Failing)
-	s.stays("the server is down", *down)
-	s.state(discovery.Failing)
-	s.w.start()
-	s.state(discovery.Fresh)
+	s.outage("the server was down", syscall.SIGTERM, func() { s.stays("the server is down", *down) })
 	s.happens("one changes after it was down", func(now map[int]string) { now[4] = s.w.change(4, 2) })
-	s.stays("quiet, over a resync", 3*time.Second)
+	s.quiet("quiet, over a resync", 3*time.Second)
 }

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -24,15 +25,15 @@ import (
 type balanced interface {
 	world
 	table() string                    // the keys of a source
-	serve(t *testing.T)               // from now on what is added answers with its address, or its IP address alone
+	serve(t *testing.T)               // from now on what is added answers with its address
 	within(argv ...string) []string   // the command line of a program that reaches the backends
 	dial(at string) (net.Conn, error) // from where that program runs
-	kills() bool                      // backends end when they are removed
+	ends() (removed, changed bool)    // whether a backend ends when it is removed, or changed
 }
 
 // traffic is the follower that lets clients through: an awe4lb process of its own finds the backends, and each client that is
-// not answered is wrong. Where removing a backend ends it, each client may be caught once by each backend that a change ends;
-// no client may be by a change that ends none, or at any other time.
+// not answered is wrong. Where removing or changing a backend ends it, each client may be caught once by each backend that
+// ends; no client may be when none does, or at any other time.
 type traffic struct {
 	w       balanced
 	lb      *process
@@ -45,7 +46,6 @@ type traffic struct {
 	heard   map[string]int // since is looked
 	asked   int
 	waits   bool
-	there   []string // what is last found
 	changes []change // one for each unsure
 	wrong   []string
 }
@@ -104,7 +104,7 @@ type outside struct{ *listeners }
 func (o *outside) serve(t *testing.T)               { o.listeners = &listeners{t: t, byNo: map[int]string{}} }
 func (o *outside) within(argv ...string) []string   { return argv }
 func (o *outside) dial(at string) (net.Conn, error) { return net.DialTimeout("tcp", at, 5*time.Second) }
-func (o *outside) kills() bool                      { return false }
+func (o *outside) ends() (removed, changed bool)    { return false, false }
 
 // at is where backend n is; an address that nobody has when there is no traffic.
 func (o *outside) at(n int) string {
@@ -142,7 +142,7 @@ func newTraffic(t *testing.T, w balanced) *traffic {
 				t.Logf("change %d ended %d backends and caught %d clients of at most %d", i+1, c.ended, len(c.caught), c.allowed())
 			}
 		}
-		t.Logf("%d requests of %d clients were served", f.served.Load(), trafficClients)
+		t.Logf("%d requests of %d clients were served; %d that should have been were not", f.served.Load(), trafficClients, len(f.wrong))
 	})
 	until(t, "awe4lb listens", 20*time.Second, func() bool {
 		c, err := w.dial(front)
@@ -220,7 +220,7 @@ func (f *traffic) note(name string, err error, during int) {
 	if during < 0 {
 		during = f.current()
 	}
-	if during < 0 || !f.w.kills() {
+	if during < 0 {
 		f.wrong = append(f.wrong, "a client got "+err.Error())
 		return
 	}
@@ -235,12 +235,15 @@ func (f *traffic) unsure() {
 	f.waits, f.changes = true, append(f.changes, change{})
 }
 
-// expect learns how many backends the change ends: what was there and does not have to stay. Lists are for is to look for.
-func (f *traffic) expect(must, _ []string) {
+// expect learns how many backends the change ends. Lists are for is to look for.
+func (f *traffic) expect(before, after []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, b := range f.there {
-		if !slices.Contains(must, b) {
+	removed, changed := f.w.ends()
+	for _, b := range before {
+		address, _, _ := strings.Cut(b, " ")
+		stays := slices.ContainsFunc(after, func(a string) bool { return strings.HasPrefix(a, address+" ") })
+		if !slices.Contains(after, b) && (stays && changed || !stays && removed) {
 			f.changes[len(f.changes)-1].ended++
 		}
 	}
@@ -254,23 +257,20 @@ func (f *traffic) is(want []string) bool {
 	if f.asked < 100 {
 		return false
 	}
-	left := map[string]bool{}
-	for name := range f.heard {
-		left[name] = true
-	}
-	all := true
-	for _, w := range want {
-		address, _, _ := strings.Cut(w, " ")
-		host, _, _ := net.SplitHostPort(address)
-		all = all && (left[address] || left[host])
-		delete(left, address)
-		delete(left, host)
-	}
+	heard := slices.Sorted(maps.Keys(f.heard))
 	f.asked, f.heard = 0, map[string]int{}
-	if all = all && len(left) == 0; all {
-		f.waits, f.there = false, slices.Clone(want)
+	var used []string
+	for _, w := range want {
+		if address, weight, _ := strings.Cut(w, " "); weight != "weight=0" {
+			used = append(used, address)
+		}
 	}
-	return all
+	slices.Sort(used)
+	if !slices.Equal(heard, used) {
+		return false
+	}
+	f.waits = false
+	return true
 }
 
 func (f *traffic) verdict() string {

@@ -1,5 +1,5 @@
-// Command named is what runs in the containers of these tests: it tells everybody who connects to TCP port 8080 its host's
-// name, and ends when it is told to. It is linked statically, since it is alone in there.
+// Command named is what runs in the containers of these tests: it tells everybody who connects to TCP port 8080 the address
+// that they reached, and ends when it is told to. It is linked statically, since it is alone in there.
 package main
 
 import (
@@ -17,7 +17,6 @@ func main() {
 	if err != nil {
 		os.Exit(1)
 	}
-	name, _ := os.Hostname()
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -26,7 +25,7 @@ func main() {
 			}
 			go func() {
 				defer c.Close()
-				_, _ = io.WriteString(c, name+"\n")
+				_, _ = io.WriteString(c, c.LocalAddr().String()+"\n")
 				_, _ = io.Copy(c, c)
 			}()
 		}
