@@ -93,6 +93,20 @@ func static(keys, list string) string {
 	return oneServer + keys + "\n[servers.a.discovery]\nkind = \"static\"\nstatic_list = [" + list + "]\n"
 }
 
+// discovered is a server whose backends are found.
+func discovered(keys string) string {
+	return oneServer + "[servers.a.discovery]\n" + keys + "\n"
+}
+
+func source(c *config.Config) any { return c.Pool("a").Discovery.All()[0].Options }
+
+func dockerSource(c *config.Config) *config.DockerSource { return source(c).(*config.DockerSource) }
+
+func docker(endpoint string, tls bool) string {
+	return discovered(fmt.Sprintf("kind = \"docker\"\ndocker_endpoint = %q\ndocker_container_private_port = 80\ndocker_tls_enabled = %v\n"+
+		"docker_tls_cert_path = \"/cert.pem\"\ndocker_tls_key_path = \"/key.pem\"\ndocker_tls_cacert_path = \"/ca.pem\"", endpoint, tls))
+}
+
 // TestMeaning looks at what a configuration means once it is loaded.
 func TestMeaning(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -159,6 +173,21 @@ func TestMeaning(t *testing.T) {
 		"an expression is not anchored": {static("[servers.a.sni]\nhostname_matching_strategy = \"regexp\"", `"10.0.0.1:1 sni=^b$|c"`), func(c *config.Config) bool {
 			re, err := config.CompileNameRegexp(c.Frontend("a").Routes[0].Match.SNIRegexp[0])
 			return err == nil && re.MatchString("b") && re.MatchString("xcx") && !re.MatchString("ab")
+		}},
+		"Docker by TLS": {docker("tcp://10.0.0.9:2376", true), func(c *config.Config) bool {
+			o := dockerSource(c)
+			return o.URL == "https://10.0.0.9:2376" && o.CA == "/ca.pem" && o.Cert == "/cert.pem" && o.Key == "/key.pem"
+		}},
+		"Docker by TLS, whatever the scheme": {docker("http://10.0.0.9:2375", true), func(c *config.Config) bool { return dockerSource(c).URL == "https://10.0.0.9:2375" }},
+		"Docker by TLS that is not enabled": {docker("tcp://10.0.0.9:2375", false), func(c *config.Config) bool {
+			o := dockerSource(c)
+			return o.URL == "http://10.0.0.9:2375" && o.CA == "" && o.Cert == "" && o.Key == ""
+		}},
+		"Docker without a scheme": {docker("10.0.0.9:2375", false), func(c *config.Config) bool { return dockerSource(c).URL == "http://10.0.0.9:2375" }},
+		"Docker by a unix socket": {docker("unix:///run/docker.sock", false), func(c *config.Config) bool { return dockerSource(c).URL == "unix:///run/docker.sock" }},
+		"Consul by TLS that is not enabled": {discovered("kind = \"consul\"\nconsul_host = \"10.0.0.9\"\nconsul_service_name = \"web\"\nconsul_tls_cacert_path = \"/ca.pem\""), func(c *config.Config) bool {
+			o := source(c).(*config.ConsulSource)
+			return o.URL == "http://10.0.0.9:8500" && o.CA == ""
 		}},
 		"two servers at one address": {static("", `"10.0.0.1:1"`) + "[servers.b]\nbind = \"127.0.0.1:1\"\n", func(c *config.Config) bool {
 			return c.Frontend("a") != nil && c.Frontend("b") == nil

@@ -64,9 +64,9 @@ var kinds = map[string]struct {
 		{theirs: "docker_container_host_env_var", ours: "host_env"},
 		{ours: "sni_label", write: fixed("sni")},
 		{theirs: "docker_tls_enabled", write: ignore},
-		{theirs: "docker_tls_cert_path", ours: "cert"},
-		{theirs: "docker_tls_key_path", ours: "key"},
-		{theirs: "docker_tls_cacert_path", ours: "ca"},
+		{theirs: "docker_tls_cert_path", ours: "cert", write: writeTLS},
+		{theirs: "docker_tls_key_path", ours: "key", write: writeTLS},
+		{theirs: "docker_tls_cacert_path", ours: "ca", write: writeTLS},
 	}},
 	"consul": {"consul", "changes come at once, by blocking queries", []key{
 		{theirs: "consul_host", ours: "url", write: writeConsulURL},
@@ -84,9 +84,9 @@ var kinds = map[string]struct {
 		{theirs: "consul_auth_username", why: "Consul has no such login; a proxy before it would"},
 		{theirs: "consul_auth_password", why: "Consul has no such login; a proxy before it would"},
 		{theirs: "consul_tls_enabled", write: ignore},
-		{theirs: "consul_tls_cert_path", ours: "cert"},
-		{theirs: "consul_tls_key_path", ours: "key"},
-		{theirs: "consul_tls_cacert_path", ours: "ca"},
+		{theirs: "consul_tls_cert_path", ours: "cert", write: writeTLS},
+		{theirs: "consul_tls_key_path", ours: "key", write: writeTLS},
+		{theirs: "consul_tls_cacert_path", ours: "ca", write: writeTLS},
 	}},
 	"lxd": {"lxd", "changes come at once, by events", []key{
 		{theirs: "lxd_server_address", ours: "url"},
@@ -231,24 +231,48 @@ func writeConsulURL(d *gobetweenDiscovery, s *section, k key) {
 		host += ":8500"
 	}
 	scheme := "http"
-	if on, _ := read(d.t, "consul_tls_enabled", false); on {
+	if d.tls() {
 		scheme = "https"
 	}
 	s.set(at, k.ours, d.text(scheme+"://"+host))
 }
 
-// writeDockerURL writes where a daemon is. By TLS gobetween speaks it whatever the scheme; here http has none.
+// writeDockerURL writes where a daemon is. By TLS gobetween speaks it whatever the scheme; here http has none. Without TLS it
+// speaks none with tcp, and one without a scheme is of tcp.
 func writeDockerURL(d *gobetweenDiscovery, s *section, k key) {
 	text, at := read(d.t, k.theirs, "")
 	if text == "" {
 		return
 	}
-	if on, _ := read(d.t, "docker_tls_enabled", false); on {
-		if rest, ok := strings.CutPrefix(text, "http://"); ok {
-			text = "https://" + rest
-		}
+	if !strings.Contains(text, "://") {
+		text = "tcp://" + text
+	}
+	scheme, rest, _ := strings.Cut(text, "://")
+	switch tls := d.tls(); {
+	case tls && scheme != "unix":
+		text = "https://" + rest
+	case !tls && scheme == "tcp":
+		text = "http://" + rest
 	}
 	s.set(at, k.ours, d.text(text))
+}
+
+// tls reports whether what knows the backends is asked by TLS.
+func (d *gobetweenDiscovery) tls() bool {
+	on, _ := read(d.t, d.kind+"_tls_enabled", false)
+	return on
+}
+
+// writeTLS writes the path of a certificate or key, at which gobetween looks only when TLS is enabled.
+func writeTLS(d *gobetweenDiscovery, s *section, k key) {
+	text, at := read(d.t, k.theirs, "")
+	switch {
+	case text == "":
+	case d.tls():
+		s.set(at, k.ours, d.text(text))
+	default:
+		d.lost(s, at, text, "gobetween does not look at it without %s_tls_enabled", d.kind)
+	}
 }
 
 // writeURL writes where an HTTP server is. awe4lb asks this machine only if it is told that it may.
