@@ -20,8 +20,8 @@ import (
 )
 
 // TestDiscoveryChurn: a pool of a thousand whose source says another list ten times a second, a tenth of it exchanged each
-// time, while clients come and go and sessions last. No request fails, no session ends, and requests take as long as
-// without.
+// time, while clients come and go and sessions last. No request fails, no session ends, and what vanished is forgotten once
+// nobody is on it. How long requests take and what it costs, with and without, is said and not judged: machines differ.
 func TestDiscoveryChurn(t *testing.T) {
 	const members, moved = 1000, 100
 	// One listener is all backends: each has an address of 127.0.0.0/8. One that is gone from the list still answers.
@@ -146,9 +146,9 @@ interval = "10s"
 			if n := lb.metric(`awe4lb_pool_no_backend_total{pool="test"}`); n != 0 {
 				t.Errorf("%v clients found no backend", n)
 			}
-			lb.waitFor("those that vanished are forgotten", func() bool {
-				return !strings.Contains(string(lb.get("/metrics")), `awe4lb_backend_draining{pool="test",backend="127.1.0.1`) ||
-					lb.metric(`awe4lb_server_connections_active{server="test",protocol="tcp"}`) == 0
+			// With the sessions on them gone, nothing is left of those that vanished.
+			lb.waitFor("series of those in the list alone", func() bool {
+				return strings.Count(string(lb.get("/metrics")), "\nawe4lb_backend_up{") == members
 			})
 		})
 	}
