@@ -6,7 +6,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -buildvcs=auto -trimpath -ldflags '-s -w -X
 # Pinned tools, run from the module cache.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 10s
-# Which servers test-real follows, and how long each is down.
+# Which servers test-real follows, also Kubernetes and Consul, and how long each is down.
 KINDS       ?= Etcd Redis Docker LXD
 DOWN        ?= 1m
 empty       :=
@@ -63,20 +63,16 @@ test-prometheus: ## metrics under promtool and a real Prometheus, and 100,000 cl
 	./internal/e2e/prometheus.sh .tools/prometheus
 	PROMETHEUS=$(CURDIR)/.tools/prometheus $(GO) test -tags e2e,prometheus -count=1 -timeout 5m -run 'Prom|AddNoSeries' ./internal/e2e
 
-test-real: ## discovery beside real servers that restart and are down: etcd, Redis, Docker, LXD; 8 minutes; KINDS=Etcd DOWN=15s for less, EXACTLY=1 for the story of each alone
+test-real: ## discovery beside real servers that restart and are down, while clients come: etcd, Redis, Docker, LXD; 8 minutes; KINDS=Etcd DOWN=15s for less, EXACTLY=1 for the story of each alone
 	./internal/real/deps.sh $(KINDS)
 	$(GO) test -tags real -count=1 -timeout 20m ./internal/real -run '^Test($(subst $(space),|,$(strip $(KINDS))))$(if $(EXACTLY),$$)' -down $(DOWN)
 
-# Where binaries that take minutes to build are kept.
-REAL ?= $(or $(AWE4LB_REAL),$(HOME)/.cache/awe4lb-real)
+# These are built once, ten minutes each, and kept in AWE4LB_REAL: awe4lb-real in the user's cache when it is not set.
+test-real-kubernetes: ## the same beside a real kube-apiserver and etcd; builds the first once, ten minutes
+	$(MAKE) test-real KINDS=Kubernetes
 
-test-real-kubernetes: ## discovery against a real kube-apiserver and etcd; builds the first once, ten minutes
-	internal/real/kubernetes/build.sh $(REAL)
-	AWE4LB_REAL=$(REAL) $(GO) test -tags real -count=1 -timeout 8m ./internal/real/kubernetes
-
-test-real-consul: ## the same against a real Consul server
-	internal/real/consul/build.sh $(REAL)
-	AWE4LB_REAL=$(REAL) $(GO) test -tags real -count=1 -timeout 8m ./internal/real/consul
+test-real-consul: ## the same beside real Consul servers, one and three; builds Consul once, ten minutes
+	$(MAKE) test-real KINDS=Consul
 
 deps: ## install what e2e and bench need (Debian packages, by apt-get as root)
 	./internal/e2e/deps.sh

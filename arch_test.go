@@ -38,8 +38,6 @@ var rank = map[string]int{
 	"awe4lb/internal/lbtest":     0,
 	"awe4lb/internal/filestamp":  0,
 	"awe4lb/internal/confstore":  0,
-
-	"awe4lb/internal/real/follow": 3, // of tests, with the tag real
 }
 
 // only says which rooms may use a third party. A room covers the packages below it.

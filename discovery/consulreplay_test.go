@@ -12,13 +12,13 @@ import (
 // What Consul said while an instance came, one changed and one went, then nothing happened, it was killed and started, and came
 // back without its memory, with an index that goes back from 23 to 14.
 var consulStream = []struct{ name, want string }{
-	{"first", "10.0.0.1:8080 1/0/0 dc1, 10.0.0.2:8080 4/0/0 dc1"},
-	{"added", "10.0.0.1:8080 1/0/0 dc1, 10.0.0.2:8080 4/0/0 dc1, 10.0.0.4:8080 1/0/0 dc1"},
-	{"changed", "10.0.0.1:8080 1/0/0 dc1, 10.0.0.2:8080 9/0/0 dc1, 10.0.0.4:8080 1/0/0 dc1"},
-	{"removed", "10.0.0.2:8080 9/0/0 dc1, 10.0.0.4:8080 1/0/0 dc1"},
-	{"quiet", "10.0.0.2:8080 9/0/0 dc1, 10.0.0.4:8080 1/0/0 dc1"},
-	{"restarted", "10.0.0.2:8080 9/0/0 dc1, 10.0.0.5:8080 1/0/0 dc1, 10.0.0.4:8080 1/0/0 dc1"},
-	{"forgotten", "10.0.0.6:8080 1/0/0 dc1"},
+	{"first", "10.0.0.1:80 1/0/0 dc1, 10.0.0.2:80 4/0/0 dc1"},
+	{"added", "10.0.0.1:80 1/0/0 dc1, 10.0.0.2:80 4/0/0 dc1, 10.0.0.4:80 1/0/0 dc1"},
+	{"changed", "10.0.0.1:80 1/0/0 dc1, 10.0.0.2:80 9/0/0 dc1, 10.0.0.4:80 1/0/0 dc1"},
+	{"removed", "10.0.0.2:80 9/0/0 dc1, 10.0.0.4:80 1/0/0 dc1"},
+	{"quiet", "10.0.0.2:80 9/0/0 dc1, 10.0.0.4:80 1/0/0 dc1"},
+	{"restarted", "10.0.0.2:80 9/0/0 dc1, 10.0.0.5:80 1/0/0 dc1, 10.0.0.4:80 1/0/0 dc1"},
+	{"forgotten", "10.0.0.6:80 1/0/0 dc1"},
 }
 
 const consulPath = "/v1/health/service/web"
@@ -51,6 +51,29 @@ func TestConsulRecorded(t *testing.T) {
 			t.Errorf("slow %v: got %q", slow, lists)
 		}
 		wantEnd(t, err, ReasonStatus, "status 500")
+	}
+}
+
+// TestConsulClusterRecorded: the server that leads is killed while another holds the query, which is answered when there is
+// something new from who leads next. When nobody can lead, the query is answered with what was there; what the server says to
+// who asks for the first time ends the stream.
+func TestConsulClusterRecorded(t *testing.T) {
+	lbtest.CheckLeaks(t)
+	p := &replay{}
+	p.set(consulPath, answer{bytes: consulRecording(t, "cluster-first")}, answer{bytes: consulRecording(t, "cluster-newleader")},
+		answer{bytes: consulRecording(t, "cluster-leaderlost")}, answer{bytes: consulRecording(t, "noleader")})
+	lists, err := watched(t, newTestConsul(t, p.tcp(t)), 10*time.Second)
+	const two = "10.0.0.1:80 1/0/0 dc1, 10.0.0.2:80 4/0/0 dc1"
+	if want := []string{two, two + ", 10.0.0.3:80 1/0/0 dc1"}; !slices.Equal(lists, want) {
+		t.Errorf("got %q", lists)
+	}
+	wantEnd(t, err, ReasonStatus, "status 500")
+	var got []string
+	for _, r := range p.requests(consulPath) {
+		got = append(got, r.query.Get("index"))
+	}
+	if !slices.Equal(got, []string{"", "17", "21", "21"}) {
+		t.Errorf("asked with the indexes %q", got)
 	}
 }
 

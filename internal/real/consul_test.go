@@ -1,206 +1,280 @@
 //go:build real
 
-// Package consul has the tests of discovery against a real Consul server (make test-real-consul).
-package consul
+package real
 
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"awe4lb/discovery"
-	"awe4lb/internal/real/follow"
 )
 
-var away = flag.Duration("down", time.Minute, "how long the server is down")
-
-const version = "1.22.3"
-
-// server is a Consul server, alone, that keeps what it knows in a folder.
-type server struct {
-	t      *testing.T
-	folder string
-	ports  [4]int // http, server, serf lan, serf wan
-	url    string
-	args   []string // more of the command line
-	token  string
-	cmd    *exec.Cmd
+// consulWorld is Consul, of one or more servers, each a process of its own. Instances are in the catalogue, each on a node of
+// its own.
+type consulWorld struct {
+	t       *testing.T
+	members []*process
+	urls    []string
+	data    []string // the folder of each
+	token   string
+	options discovery.ConsulOptions // for the source, beside url and service; it asks the first member
+	outside
 }
 
-func newServer(t *testing.T) *server {
-	s := &server{t: t, folder: t.TempDir()}
-	for i := range s.ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		s.ports[i] = l.Addr().(*net.TCPAddr).Port
+const consulVersion = "1.22.3"
+
+// newConsul starts n servers, with more on their command lines, and returns when one of them leads.
+func newConsul(t *testing.T, n int, more ...string) *consulWorld {
+	t.Helper()
+	w := &consulWorld{t: t}
+	var lan []string
+	for range n {
+		lan = append(lan, freePort(t))
 	}
-	s.url = fmt.Sprintf("http://127.0.0.1:%d", s.ports[0])
+	for i := range n {
+		http, folder := freePort(t), t.TempDir()
+		argv := []string{binary(t, "consul-"+consulVersion), "agent", "-server", fmt.Sprintf("-bootstrap-expect=%d", n), fmt.Sprintf("-node=n%d", i),
+			"-data-dir=" + filepath.Join(folder, "data"), "-bind=127.0.0.1", "-client=127.0.0.1", "-disable-host-node-id",
+			"-dns-port=-1", "-grpc-port=-1", "-grpc-tls-port=-1", "-http-port=" + http, "-server-port=" + freePort(t),
+			"-serf-lan-port=" + lan[i], "-serf-wan-port=-1"}
+		for j, port := range lan {
+			if j != i {
+				argv = append(argv, "-retry-join=127.0.0.1:"+port)
+			}
+		}
+		p := &process{t: t, log: filepath.Join(folder, "log"), argv: append(argv, more...)}
+		w.members, w.urls, w.data = append(w.members, p), append(w.urls, "http://127.0.0.1:"+http), append(w.data, filepath.Join(folder, "data"))
+		t.Cleanup(func() {
+			p.stop(syscall.SIGKILL)
+			if t.Failed() {
+				t.Log(p.tail())
+			}
+		})
+	}
+	w.start()
+	return w
+}
+
+// get returns the body of an answer that is good.
+func (w *consulWorld) get(url string) ([]byte, bool) {
+	res, err := client.Get(url)
+	if err != nil {
+		return nil, false
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	return b, err == nil && res.StatusCode == http.StatusOK
+}
+
+// leader returns which member leads, as all that run know it, or -1.
+func (w *consulWorld) leader() int {
+	of, asked := "", 0
+	for i, p := range w.members {
+		if p.cmd == nil {
+			continue
+		}
+		var address string
+		b, ok := w.get(w.urls[i] + "/v1/status/leader")
+		if !ok || json.Unmarshal(b, &address) != nil || address == "" || asked > 0 && address != of {
+			return -1
+		}
+		of, asked = address, asked+1
+	}
+	return slices.IndexFunc(w.members, func(p *process) bool {
+		return p.cmd != nil && slices.Contains(p.argv, "-server-port="+of[strings.LastIndexByte(of, ':')+1:])
+	})
+}
+
+// ready waits until one that runs leads the others, and what it knows can be read.
+func (w *consulWorld) ready() {
+	w.t.Helper()
+	until(w.t, "a leader", time.Minute, func() bool { return w.leader() >= 0 })
+	for i, p := range w.members {
+		if p.cmd != nil {
+			until(w.t, "consul answers", 30*time.Second, func() bool { _, ok := w.get(w.urls[i] + "/v1/catalog/datacenters"); return ok })
+		}
+	}
+}
+
+func (w *consulWorld) start() {
+	w.t.Helper()
+	for _, p := range w.members {
+		if p.cmd == nil {
+			p.start()
+		}
+	}
+	w.ready()
+}
+
+func (w *consulWorld) stop(s syscall.Signal) {
+	w.t.Helper()
+	for _, p := range w.members {
+		p.stop(s)
+	}
+}
+
+// put asks one that runs, again while it cannot write, as when there was a leader only a moment ago, and returns the answer.
+func (w *consulWorld) put(path string, body any) []byte {
+	w.t.Helper()
+	b, _ := json.Marshal(body)
+	url := w.urls[slices.IndexFunc(w.members, func(p *process) bool { return p.cmd != nil })]
+	var text []byte
+	until(w.t, "consul writes "+path, 30*time.Second, func() bool {
+		req, err := http.NewRequest("PUT", url+path, bytes.NewReader(b))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if w.token != "" {
+			req.Header.Set("X-Consul-Token", w.token)
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			return false
+		}
+		defer res.Body.Close()
+		text, err = io.ReadAll(res.Body)
+		return err == nil && res.StatusCode == http.StatusOK
+	})
+	return text
+}
+
+// instance has instance n of web in the catalogue, with a status: passing, warning or critical.
+func (w *consulWorld) instance(n, weight int, status string) string {
+	w.t.Helper()
+	at := w.at(n)
+	a, err := net.ResolveTCPAddr("tcp", at)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.put("/v1/catalog/register", map[string]any{
+		"Node": fmt.Sprint("web-", n), "Address": a.IP.String(),
+		"Service": map[string]any{"ID": "web", "Service": "web", "Port": a.Port, "Tags": []string{"blue"}, "Weights": map[string]int{"Passing": weight, "Warning": 1}},
+		"Check":   map[string]any{"CheckID": "service:web", "Name": "web", "ServiceID": "web", "Status": status},
+	})
+	return entry(at, weight)
+}
+
+func (w *consulWorld) add(n, weight int) string {
+	w.t.Helper()
+	return w.instance(n, weight, "passing")
+}
+
+func (w *consulWorld) change(n, weight int) string {
+	w.t.Helper()
+	return w.instance(n, weight, "passing")
+}
+
+func (w *consulWorld) remove(n int) {
+	w.t.Helper()
+	w.put("/v1/catalog/deregister", map[string]any{"Node": fmt.Sprint("web-", n)})
+}
+
+func (w *consulWorld) source() discovery.Source {
+	o := w.options
+	o.URL, o.Service, o.Wait = w.urls[0], "web", time.Second
+	s, err := discovery.NewConsul(o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	return s
 }
 
-// begin starts it.
-func (s *server) begin() {
-	s.t.Helper()
-	dir := os.Getenv("AWE4LB_REAL")
-	if dir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		dir = filepath.Join(cache, "awe4lb-real")
-	}
-	log, err := os.OpenFile(filepath.Join(s.folder, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer log.Close()
-	s.cmd = exec.Command(filepath.Join(dir, "consul-"+version), append([]string{"agent", "-server", "-bootstrap-expect=1", "-node=n1", "-data-dir=" + filepath.Join(s.folder, "data"),
-		"-bind=127.0.0.1", "-client=127.0.0.1", "-disable-host-node-id", "-dns-port=-1", "-grpc-port=-1", "-grpc-tls-port=-1", fmt.Sprintf("-http-port=%d", s.ports[0]),
-		fmt.Sprintf("-server-port=%d", s.ports[1]), fmt.Sprintf("-serf-lan-port=%d", s.ports[2]), fmt.Sprintf("-serf-wan-port=%d", s.ports[3])}, s.args...)...)
-	s.cmd.Stdout, s.cmd.Stderr = log, log
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatalf("%v; see build.sh", err)
-	}
+func (w *consulWorld) table() string {
+	return fmt.Sprintf("kind = \"consul\"\nurl = %q\nservice = \"web\"\nwait = \"1s\"\n", w.urls[0])
 }
 
-// up starts it and waits until it leads.
-func (s *server) up() {
-	s.t.Helper()
-	s.begin()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		res, err := http.Get(s.url + "/v1/status/leader")
-		if err == nil {
-			b, _ := io.ReadAll(res.Body)
-			res.Body.Close()
-			if res.StatusCode == 200 && len(b) > len(`""`)+1 {
-				return
-			}
-		}
-		if time.Now().After(end) {
-			b, _ := os.ReadFile(filepath.Join(s.folder, "log"))
-			s.t.Fatalf("no leader after a minute: %s", b[max(0, len(b)-3000):])
-		}
-	}
-}
+func TestConsul(t *testing.T) { tell(t, newConsul(t, 1)).whole() }
 
-// down ends it at once, as a crash does.
-func (s *server) down() {
-	if s.cmd != nil {
-		_ = s.cmd.Process.Kill()
-		_ = s.cmd.Wait()
-		s.cmd = nil
-	}
-}
-
-// put returns the answer.
-func (s *server) put(path string, body any) []byte {
-	s.t.Helper()
-	b, _ := json.Marshal(body)
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		req, err := http.NewRequest("PUT", s.url+path, bytes.NewReader(b))
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		if s.token != "" {
-			req.Header.Set("X-Consul-Token", s.token)
-		}
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		text, _ := io.ReadAll(res.Body)
-		res.Body.Close()
-		if res.StatusCode == 200 {
-			return text
-		}
-		if time.Now().After(end) { // it has a leader, and is not ready to write for a moment
-			s.t.Fatalf("%s: %d %s", path, res.StatusCode, text)
-		}
-	}
-}
-
-// instance has instance n of web in the catalogue, on a node of its own.
-func (s *server) instance(n, weight int, status string) {
-	s.t.Helper()
-	s.put("/v1/catalog/register", map[string]any{
-		"Node": fmt.Sprint("web-", n), "Address": fmt.Sprint("10.0.0.", n),
-		"Service": map[string]any{"ID": "web", "Service": "web", "Port": 8080, "Tags": []string{"blue"}, "Weights": map[string]int{"Passing": weight, "Warning": 1}},
-		"Check":   map[string]any{"CheckID": "service:web", "Name": "web", "ServiceID": "web", "Status": status},
+// TestConsulChecks: what an instance's checks say, what is not believed, and a server that has lost its memory.
+func TestConsulChecks(t *testing.T) {
+	w := newConsul(t, 1)
+	w.options = discovery.ConsulOptions{Tags: []string{"blue"}, Warning: true}
+	w.instance(3, 1, "critical")
+	s := tellStrictly(t, w, map[int]string{1: w.add(1, 1), 2: w.add(2, 1)})
+	s.happens("another comes", func(now map[int]string) { now[4] = w.add(4, 1) })
+	s.happens("one gets a weight", func(now map[int]string) { now[1] = w.change(1, 7) })
+	s.happens("it warns, which has a weight of its own", func(now map[int]string) {
+		w.instance(1, 7, "warning")
+		now[1] = entry(w.at(1), 1)
 	})
-}
+	s.happens("it is critical", func(now map[int]string) { w.instance(1, 7, "critical"); delete(now, 1) })
+	s.happens("one goes", func(now map[int]string) { w.remove(4); delete(now, 4) })
+	s.quiet("blocking queries end with nothing new", 3*time.Second)
 
-func (s *server) remove(n int) {
-	s.t.Helper()
-	s.put("/v1/catalog/deregister", map[string]any{"Node": fmt.Sprint("web-", n)})
-}
+	s.happens("the last one goes, which is not believed", func(map[int]string) { w.remove(2); s.state(discovery.Holding) })
+	s.happens("two are there", func(now map[int]string) { w.add(2, 1); now[1] = w.add(1, 1) })
+	for n := 5; n <= 6; n++ {
+		s.outage("the server is killed", syscall.SIGKILL, func() {})
+		s.happens("another comes", func(now map[int]string) { now[n] = w.add(n, 1) })
+	}
 
-func TestService(t *testing.T) {
-	s := newServer(t)
-	s.up()
-	t.Cleanup(s.down)
-	s.instance(1, 1, "passing")
-	s.instance(2, 1, "passing")
-	s.instance(3, 1, "critical")
-	c, err := discovery.NewConsul(discovery.ConsulOptions{URL: s.url, Service: "web", Tags: []string{"blue"}, Warning: true, Wait: time.Second})
-	if err != nil {
+	// It comes back without its memory: the index goes back and nothing is there, which is not believed. One of the four is
+	// too few to be believed at once, two are not.
+	w.stop(syscall.SIGKILL)
+	s.state(discovery.Failing)
+	if err := os.RemoveAll(w.data[0]); err != nil {
 		t.Fatal(err)
 	}
-	const two = "10.0.0.1:8080/1 10.0.0.2:8080/1"
-	p := follow.Start(t, c, two)
-	p.Step(two+" 10.0.0.4:8080/1", func() { s.instance(4, 1, "passing") })
-	p.Step("10.0.0.1:8080/7 10.0.0.2:8080/1 10.0.0.4:8080/1", func() { s.instance(1, 7, "passing") })
-	p.Step("10.0.0.1:8080/1 10.0.0.2:8080/1 10.0.0.4:8080/1", func() { s.instance(1, 7, "warning") })
-	p.Step("10.0.0.2:8080/1 10.0.0.4:8080/1", func() { s.instance(1, 7, "critical") })
-	p.Step("10.0.0.2:8080/1", func() { s.remove(4) })
-
-	// Blocking queries end with nothing new.
-	reports := p.Reports()
-	time.Sleep(3 * time.Second)
-	if now := p.Status().Sources[0]; p.Reports() != reports || now.State != discovery.Fresh || now.Failures != 0 {
-		t.Errorf("%d reports, %s, %v while nothing happened", p.Reports()-reports, now.State, now.Counters.Failed)
-	}
-
-	// The last instance goes: not believed.
-	p.Step("10.0.0.2:8080/1", func() { s.remove(2); p.State(discovery.Holding) })
-	p.Step(two, func() { s.instance(2, 1, "passing"); s.instance(1, 1, "passing") })
-
-	// A restart, and a time without a server.
-	for i, pause := range []time.Duration{0, *away} {
-		p.Step(follow.Show(p.List()), func() {
-			s.down()
-			p.State(discovery.Failing)
-			time.Sleep(pause)
-			s.up()
-			p.State(discovery.Fresh)
-		})
-		p.Step(follow.Show(p.List())+fmt.Sprintf(" 10.0.0.%d:8080/1", 5+i), func() { s.instance(5+i, 1, "passing") })
-	}
-
-	// It comes back without its memory: the index goes back and nothing is there, which is not believed.
-	p.Step(follow.Show(p.List()), func() {
-		s.down()
-		p.State(discovery.Failing)
-		if err := os.RemoveAll(filepath.Join(s.folder, "data")); err != nil {
-			t.Fatal(err)
-		}
-		s.up()
-		p.State(discovery.Holding)
+	w.start()
+	s.state(discovery.Holding)
+	s.stays("the server has forgotten everything", time.Second)
+	s.happens("two of four are there again", func(now map[int]string) {
+		w.add(1, 1)
+		w.add(2, 1)
+		maps.DeleteFunc(now, func(n int, _ string) bool { return n > 2 })
 	})
-	// One of the four is too few to be believed at once, two are not.
-	p.Step(two, func() { s.instance(1, 1, "passing"); s.instance(2, 1, "passing") })
-	p.Step(two+" 10.0.0.9:8080/1", func() { s.instance(9, 1, "passing") })
+	s.happens("another comes", func(now map[int]string) { now[9] = w.add(9, 1) })
+}
+
+// TestConsulCluster: of three servers the one that leads may go, also the one that is asked; without a majority, what was
+// found stays.
+func TestConsulCluster(t *testing.T) {
+	w := newConsul(t, 3, "-hcl", "performance { raft_multiplier = 1 }", "-retry-interval=1s")
+	s := tell(t, w)
+	s.happens("two come", func(now map[int]string) { now[1] = w.add(1, 1); now[2] = w.add(2, 1) })
+	for round := range 3 {
+		l := w.leader()
+		if l < 0 {
+			t.Fatal("nobody leads")
+		}
+		w.members[l].stop(syscall.SIGKILL)
+		t.Logf("server %d, which led, is killed", l)
+		if l == 0 { // whom the source asks
+			s.state(discovery.Failing)
+			s.stays("the server that is asked is down", 3*time.Second)
+			w.start()
+		} else {
+			w.ready()
+		}
+		s.happens("a change without the leader", func(now map[int]string) { now[2] = w.change(2, round+2) })
+		w.start()
+		s.state(discovery.Fresh)
+	}
+
+	// A server alone goes on answering those who follow it, with what it has, and says nothing of the leader that it misses.
+	// Who asks for the first time gets no answer.
+	for i := 1; i < len(w.members); i++ {
+		w.members[i].stop(syscall.SIGKILL)
+	}
+	until(t, "the leader is missed", 30*time.Second, func() bool { return w.leader() < 0 })
+	s.stays("no majority", *down)
+	if list, err := w.source().Fetch(t.Context()); err == nil || discovery.ReasonOf(err) != discovery.ReasonStatus {
+		t.Errorf("without a leader: got %v, %v; want an error by status", list, err)
+	}
+	w.start()
+	s.state(discovery.Fresh)
+	s.happens("one goes", func(now map[int]string) { w.remove(1); delete(now, 1) })
+	s.quiet("quiet", 3*time.Second)
 }

@@ -1,12 +1,14 @@
 #!/bin/sh
 # Installs the servers that these tests follow, as Debian packages and only what is missing. With arguments, only what those
-# kinds need: Etcd, Redis, Docker, LXD. It starts nothing.
+# kinds need: Etcd, Redis, Docker, LXD; Kubernetes and Consul, which Debian does not have, are built once, in ten minutes each,
+# into the folder AWE4LB_REAL. It starts nothing.
 set -eu
 [ $# -gt 0 ] || set -- Etcd Redis Docker LXD
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export DEBIAN_FRONTEND=noninteractive
 
 missing=
+build=
 need() { command -v "$1" >/dev/null || missing="$missing $2"; }
 for kind; do
 	case $kind in
@@ -14,8 +16,13 @@ for kind; do
 	Redis) need redis-server redis-server; need redis-cli redis-tools ;;
 	Docker) need dockerd docker.io; need containerd containerd; need docker docker.io; need ip iproute2; need iptables iptables ;;
 	LXD) need lxd lxd; need lxc lxd-client; need ip iproute2 ;;
-	*) echo "deps: got $kind; want Etcd, Redis, Docker or LXD" >&2; exit 2 ;;
+	Kubernetes) need etcd etcd-server; build="$build kubernetes" ;;
+	Consul) build="$build consul" ;;
+	*) echo "deps: got $kind; want Etcd, Redis, Docker, LXD, Kubernetes or Consul" >&2; exit 2 ;;
 	esac
+done
+for name in $build; do
+	"$(dirname "$0")/build-$name.sh" "${AWE4LB_REAL:-${XDG_CACHE_HOME:-$HOME/.cache}/awe4lb-real}"
 done
 if [ -z "$missing" ]; then
 	echo "deps: everything is there"

@@ -61,6 +61,11 @@ func (w *etcdWorld) ctl(args ...string) string {
 		all = append(all, "--user", w.user)
 	}
 	var out string
+	defer func() {
+		if w.t.Failed() {
+			w.t.Log(out)
+		}
+	}()
 	until(w.t, "etcdctl "+args[0], 30*time.Second, func() (ok bool) {
 		out, ok = try([]string{"ETCDCTL_API=3"}, "etcdctl", append(all, args...)...)
 		return ok

@@ -1,15 +1,18 @@
 //go:build real
 
-// Package real follows lists of backends as real servers tell them: etcd, one and a cluster of three, Redis, dockerd and
-// LXD. Each goes through the same story (story_test.go): backends come, change and go, the server restarts, is killed, and is
-// down for a minute. All the while no list may be wrong.
+// Package real follows lists of backends as real servers tell them: etcd and Consul, one and a cluster of three, Redis,
+// dockerd, LXD and kube-apiserver. Each goes through the same story (story_test.go): backends come, change and go, the server
+// restarts, is killed, and is down for a minute. All the while no list may be wrong, and no client of a balancer that follows
+// the server may be turned away (traffic_test.go).
 //
-//	make test-real                                                       # all
+//	make test-real                                                       # etcd, Redis, Docker, LXD
 //	make test-real KINDS=Etcd DOWN=15s                                   # what costs little
+//	make test-real-kubernetes test-real-consul                           # what is built first
 //	go test -tags real -count=1 -v ./internal/real -run TestDocker -down 15s
 //
-// The programs are Debian packages, installed by deps.sh. dockerd and lxd want root and cgroups, and have a network and a
-// mount namespace of their own, which end with the test. A test that misses what it needs fails and says so.
+// The programs are Debian packages, or are built, by deps.sh. dockerd and lxd want root and cgroups, and have a network and a
+// mount namespace of their own, which end with the test. Pods of Kubernetes are at an address of this machine that is not of
+// loopback. A test that misses what it needs fails and says so.
 //
 // With -record DIR, TestRecord writes what the servers said into DIR: that is how discovery/testdata was made.
 package real
@@ -20,6 +23,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -62,6 +66,20 @@ func try(env []string, name string, args ...string) (string, bool) {
 		return fmt.Sprintf("%v\n%s%s", err, &out, &errs), false
 	}
 	return out.String(), true
+}
+
+// binary returns the path of a program that deps.sh has built: in AWE4LB_REAL, or else awe4lb-real in the user's cache.
+func binary(t *testing.T, name string) string {
+	t.Helper()
+	dir := os.Getenv("AWE4LB_REAL")
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir = filepath.Join(cache, "awe4lb-real")
+	}
+	return filepath.Join(dir, name)
 }
 
 // process is a server that the test may end and start again.
@@ -126,15 +144,25 @@ func until(t *testing.T, what string, d time.Duration, ok func() bool) {
 	}
 }
 
-// freePort returns a TCP port of loopback that nobody had a moment ago.
+// freePort returns a port of loopback that nobody had a moment ago, neither of TCP nor of UDP. It is below those that the
+// kernel gives to whoever connects, so that it stays free while a server is down.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		at := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000))
+		l, err := net.Listen("tcp", at)
+		if err != nil {
+			continue
+		}
+		u, err := net.ListenPacket("udp", at)
+		l.Close()
+		if err == nil {
+			u.Close()
+			return at[strings.LastIndexByte(at, ':')+1:]
+		}
 	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	t.Fatal("no port is free of both TCP and UDP")
+	return ""
 }
 
 // enclosure is a network and a mount namespace with a bridge, br0, at 10.77.0.1/24. They live as long as the process that

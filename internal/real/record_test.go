@@ -84,6 +84,12 @@ func TestRecord(t *testing.T) {
 	t.Run("etcd-cluster", recordEtcdCluster)
 	t.Run("docker", recordDocker)
 	t.Run("lxd", recordLXD)
+	t.Run("consul", recordConsul)
+	t.Run("consul-acl", recordConsulACL)
+	t.Run("consul-cluster", recordConsulCluster)
+	t.Run("kubernetes-stream", recordKubeStream)
+	t.Run("kubernetes-pages", recordKubePages)
+	t.Run("kubernetes-nodes", recordKubeNodes)
 }
 
 func etcdJSON(v any) string {

@@ -1,53 +1,48 @@
 //go:build real
 
-package kubernetes
+package real
 
 import (
 	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"awe4lb/discovery"
 	"awe4lb/internal/lbtest"
-	"awe4lb/internal/real/follow"
 )
 
-var record = flag.Bool("record", false, "write the streams to discovery/testdata/kubernetes")
-
-// recorder stands between a source and the API server and writes down what they say, in the form of
+// kubeRecorder stands between a source and the API server and writes down what they say, in the form of
 // discovery/testdata/kubernetes/README.md.
-type recorder struct {
-	c  *cluster
+type kubeRecorder struct {
+	c  *kubeWorld
 	sv *httptest.Server
 
 	mu        sync.Mutex
 	cond      *sync.Cond
 	closed    bool // requests wait
 	waiting   int
-	exchanges []*exchange
+	exchanges []*kubeExchange
 }
 
-type exchange struct {
+type kubeExchange struct {
 	request string
 	status  int
 	lines   []string
 	end     string
 }
 
-func newRecorder(t *testing.T, c *cluster) *recorder {
-	rec := &recorder{c: c}
+func newKubeRecorder(t *testing.T, c *kubeWorld) *kubeRecorder {
+	rec := &kubeRecorder{c: c}
 	rec.cond = sync.NewCond(&rec.mu)
 	rec.sv = httptest.NewServer(rec)
 	t.Cleanup(rec.sv.Close)
@@ -55,7 +50,7 @@ func newRecorder(t *testing.T, c *cluster) *recorder {
 }
 
 // gate has requests wait, or go on.
-func (rec *recorder) gate(closed bool) {
+func (rec *kubeRecorder) gate(closed bool) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	rec.closed = closed
@@ -63,7 +58,7 @@ func (rec *recorder) gate(closed bool) {
 }
 
 // count returns how many requests there were, those that wait among them, and lines of the last.
-func (rec *recorder) count() (exchanges, waiting, lines int) {
+func (rec *kubeRecorder) count() (exchanges, waiting, lines int) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	if n := len(rec.exchanges); n > 0 {
@@ -72,20 +67,20 @@ func (rec *recorder) count() (exchanges, waiting, lines int) {
 	return len(rec.exchanges), rec.waiting, lines
 }
 
-func (rec *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (rec *kubeRecorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec.mu.Lock()
 	rec.waiting++
 	for rec.closed {
 		rec.cond.Wait()
 	}
 	rec.waiting--
-	x := &exchange{request: r.URL.RequestURI(), end: "open"}
+	x := &kubeExchange{request: r.URL.RequestURI(), end: "open"}
 	rec.exchanges = append(rec.exchanges, x)
 	rec.mu.Unlock()
 
 	req, _ := http.NewRequestWithContext(r.Context(), "GET", rec.c.api+r.URL.RequestURI(), nil)
-	req.Header.Set("Authorization", "Bearer "+token)
-	res, err := client.Do(req)
+	req.Header.Set("Authorization", "Bearer "+kubeToken)
+	res, err := kubeClient.Do(req)
 	if err != nil {
 		rec.ended(x, "cut")
 		panic(http.ErrAbortHandler)
@@ -120,7 +115,7 @@ func (rec *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (rec *recorder) ended(x *exchange, how string) {
+func (rec *kubeRecorder) ended(x *kubeExchange, how string) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	x.end = how
@@ -153,7 +148,7 @@ func slim(line []byte) string {
 	return string(b)
 }
 
-func (rec *recorder) save(t *testing.T, name string) {
+func (rec *kubeRecorder) save(t *testing.T, name string) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	var b bytes.Buffer
@@ -167,19 +162,11 @@ func (rec *recorder) save(t *testing.T, name string) {
 		}
 		fmt.Fprintf(&b, "= %s\n", x.end)
 	}
-	if err := os.WriteFile(filepath.Join("..", "..", "..", "discovery", "testdata", "kubernetes", name), b.Bytes(), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	save(t, "kubernetes/"+name, b.Bytes())
 }
 
-func recording(t *testing.T) {
-	if !*record {
-		t.Skip("records only with -record")
-	}
-}
-
-// through has a source follow through the recorder and returns what waits for its next list, and for its end.
-func through(t *testing.T, rec *recorder, o discovery.KubernetesOptions) (want func(n int), ended <-chan error) {
+// through has a source follow through the kubeRecorder and returns what waits for its next list, and for its end.
+func through(t *testing.T, rec *kubeRecorder, o discovery.KubernetesOptions) (want func(n int), ended <-chan error) {
 	o.URL, o.Service, o.Port = rec.sv.URL, "web", "http"
 	s, err := discovery.NewKubernetes(o)
 	if err != nil {
@@ -194,7 +181,7 @@ func through(t *testing.T, rec *recorder, o discovery.KubernetesOptions) (want f
 		select {
 		case l := <-lists:
 			if len(l.Backends) != n {
-				t.Fatalf("got %s; want %d", follow.Show(l.Backends), n)
+				t.Fatalf("got %v; want %d", entries(l.Backends), n)
 			}
 		case err := <-end:
 			t.Fatal(err)
@@ -204,12 +191,11 @@ func through(t *testing.T, rec *recorder, o discovery.KubernetesOptions) (want f
 	}, end
 }
 
-// TestRecordStream records what happens to slices, to a watch that ends by its timeout, and to one that a crash ends; the
+// recordKubeStream records what happens to slices, to a watch that ends by its timeout, and to one that a crash ends; the
 // server is back with the history forgotten when it is asked for again.
-func TestRecordStream(t *testing.T) {
-	recording(t)
-	c := newCluster(t)
-	rec := newRecorder(t, c)
+func recordKubeStream(t *testing.T) {
+	c := newKube(t)
+	rec := newKubeRecorder(t, c)
 	c.do("POST", slicesPath, slice("other", "other-1", endpoint("10.9.0.1", "ready")))
 	c.do("POST", slicesPath, slice("web", "web-1", endpoint("10.0.0.1", "ready"), endpoint("10.0.0.2", "unknown"), endpoint("10.0.0.3", "unready")))
 	want, ended := through(t, rec, discovery.KubernetesOptions{Wait: 8 * time.Second})
@@ -229,19 +215,19 @@ func TestRecordStream(t *testing.T) {
 	c.do("POST", slicesPath, slice("web", "web-2", endpoint("10.0.0.4", "ready")))
 	want(3)
 	rec.gate(true)
-	c.down()
+	c.stop(syscall.SIGKILL)
 	lbtest.Eventually(t, "the watch after the crash", func() bool { _, waiting, _ := rec.count(); return waiting == 1 })
-	c.up()
+	c.start()
 	c.do("PUT", slicesPath+"/web-1", slice("web", "web-1", endpoint("10.0.0.2", "ready"), endpoint("10.0.0.5", "ready")))
 	c.compact()
-	c.down()
-	c.up()
+	c.stop(syscall.SIGKILL)
+	c.start()
 	rec.gate(false)
 	want(4)
 	lbtest.Eventually(t, "a watch after the list", func() bool { n, _, lines := rec.count(); return n == 6 && lines == 0 })
 	c.do("DELETE", slicesPath+"/web-1", nil)
 	want(2)
-	c.down()
+	c.stop(syscall.SIGKILL)
 	select {
 	case err := <-ended:
 		t.Log(err)
@@ -251,11 +237,10 @@ func TestRecordStream(t *testing.T) {
 	rec.save(t, "stream.txt")
 }
 
-// TestRecordPages records a list whose second page comes when its version is forgotten.
-func TestRecordPages(t *testing.T) {
-	recording(t)
-	c := newCluster(t)
-	rec := newRecorder(t, c)
+// recordKubePages records a list whose second page comes when its version is forgotten.
+func recordKubePages(t *testing.T) {
+	c := newKube(t)
+	rec := newKubeRecorder(t, c)
 	for i := range 52 {
 		c.do("POST", slicesPath, slice("web", fmt.Sprintf("web-%02d", i), object{"addresses": []string{fmt.Sprintf("10.0.1.%d", i)}}))
 	}
@@ -268,9 +253,9 @@ func TestRecordPages(t *testing.T) {
 	c.do("DELETE", slicesPath+"/web-51", nil)
 	first, _ = rec.page(t, "")
 	c.do("DELETE", slicesPath+"/web-00", nil)
-	c.down()
+	c.stop(syscall.SIGKILL)
 	c.compact()
-	c.up()
+	c.start()
 	if _, status := rec.page(t, first); status != http.StatusGone {
 		t.Fatalf("the forgotten page has the status %d", status)
 	}
@@ -278,7 +263,7 @@ func TestRecordPages(t *testing.T) {
 }
 
 // page asks for a page as a source does and returns its continue.
-func (rec *recorder) page(t *testing.T, next string) (string, int) {
+func (rec *kubeRecorder) page(t *testing.T, next string) (string, int) {
 	query := url.Values{"labelSelector": {"kubernetes.io/service-name=web"}, "limit": {"50"}}
 	if next != "" {
 		query.Set("continue", next)
@@ -295,11 +280,10 @@ func (rec *recorder) page(t *testing.T, next string) (string, int) {
 	return page.Metadata.Continue, res.StatusCode
 }
 
-// TestRecordNodes records services, nodes and slices for NodePort.
-func TestRecordNodes(t *testing.T) {
-	recording(t)
-	c := newCluster(t)
-	rec := newRecorder(t, c)
+// recordKubeNodes records services, nodes and slices for NodePort.
+func recordKubeNodes(t *testing.T) {
+	c := newKube(t)
+	rec := newKubeRecorder(t, c)
 	c.do("POST", "/api/v1/namespaces/default/services", object{"metadata": object{"name": "web"},
 		"spec": object{"type": "NodePort", "ports": []object{{"name": "http", "port": 80, "nodePort": 30080}, {"name": "metrics", "port": 9090, "nodePort": 30090}}}})
 	c.node("n1", "10.1.0.1", "True")

@@ -152,20 +152,20 @@ func strict(set *discovery.Settings) {
 // tell begins a story that is judged, and with clients when the world is balanced.
 func tell(t *testing.T, w world) *story {
 	t.Helper()
-	return follow(t, w, &judge{}, eager)
+	return follow(t, w, &judge{}, eager, map[int]string{})
 }
 
-// tellStrictly begins one without clients in which lists are as before what happens, or as after it, and nothing else, and in
-// which a list that is suddenly too short is not believed.
-func tellStrictly(t *testing.T, w world) *story {
+// tellStrictly begins one of a world with something in it, without clients. Lists are as before what happens or as after it,
+// and nothing else; one that is suddenly too short is not believed.
+func tellStrictly(t *testing.T, w world, now map[int]string) *story {
 	t.Helper()
-	return follow(t, listsOnly{w}, &judge{atOnce: true}, strict)
+	return follow(t, listsOnly{w}, &judge{atOnce: true}, strict, now)
 }
 
 // listsOnly is a world without traffic.
 type listsOnly struct{ world }
 
-func follow(t *testing.T, w world, j *judge, settings func(*discovery.Settings)) *story {
+func follow(t *testing.T, w world, j *judge, settings func(*discovery.Settings), now map[int]string) *story {
 	t.Helper()
 	set := discovery.Defaults()
 	settings(&set)
@@ -173,13 +173,14 @@ func follow(t *testing.T, w world, j *judge, settings func(*discovery.Settings))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &story{t: t, w: w, r: r, judge: j, followers: []follower{j}, now: map[int]string{}}
+	s := &story{t: t, w: w, r: r, judge: j, followers: []follower{j}, now: now}
 	if b, ok := w.(balanced); ok {
 		s.traffic = newTraffic(t, b)
 		s.followers = append(s.followers, s.traffic)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
+	s.expect(nil, s.there())
 	go func() {
 		defer close(done)
 		r.Run(ctx, func(list []discovery.Backend) {
@@ -189,6 +190,10 @@ func follow(t *testing.T, w world, j *judge, settings func(*discovery.Settings))
 		})
 	}()
 	t.Cleanup(func() { cancel(); <-done })
+	if len(now) > 0 {
+		until(t, "the first list", 30*time.Second, func() bool { return j.is(s.there()) })
+		s.check("the first list")
+	}
 	return s
 }
 

@@ -64,8 +64,20 @@ const trafficClients = 4
 // listeners are backends of this process.
 type listeners struct {
 	t    *testing.T
+	host string
+
+	// Guarded by mu.
 	mu   sync.Mutex
 	byNo map[int]string
+	open []net.Listener
+}
+
+func (l *listeners) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, ln := range l.open {
+		ln.Close()
+	}
 }
 
 // address returns where backend n is, which begins to listen when it is first asked for, and does until the test ends.
@@ -75,11 +87,11 @@ func (l *listeners) address(n int) string {
 	if at, ok := l.byNo[n]; ok {
 		return at
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", net.JoinHostPort(l.host, "0"))
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.t.Cleanup(func() { ln.Close() })
+	l.open = append(l.open, ln)
 	at := ln.Addr().String()
 	l.byNo[n] = at
 	go func() {
@@ -99,12 +111,38 @@ func (l *listeners) address(n int) string {
 }
 
 // outside is for worlds whose backends are listeners.
-type outside struct{ *listeners }
+type outside struct {
+	host func(*testing.T) string // where they listen; nil = loopback
+	*listeners
+}
 
-func (o *outside) serve(t *testing.T)               { o.listeners = &listeners{t: t, byNo: map[int]string{}} }
+func (o *outside) serve(t *testing.T) {
+	o.listeners = &listeners{t: t, host: "127.0.0.1", byNo: map[int]string{}}
+	if o.host != nil {
+		o.listeners.host = o.host(t)
+	}
+	t.Cleanup(o.listeners.close) // as one of the first, so one of the last to run: clients come until the end
+}
+
 func (o *outside) within(argv ...string) []string   { return argv }
 func (o *outside) dial(at string) (net.Conn, error) { return net.DialTimeout("tcp", at, 5*time.Second) }
 func (o *outside) ends() (removed, changed bool)    { return false, false }
+
+// reachable returns an address of this machine that is not of loopback.
+func reachable(t *testing.T) string {
+	t.Helper()
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
+			return n.IP.String()
+		}
+	}
+	t.Fatalf("got the addresses %v; want one of IPv4 beside loopback", all)
+	return ""
+}
 
 // at is where backend n is; an address that nobody has when there is no traffic.
 func (o *outside) at(n int) string {
@@ -133,16 +171,21 @@ func newTraffic(t *testing.T, w balanced) *traffic {
 	f.lb.start()
 	t.Cleanup(func() {
 		f.end()
+		if v := f.verdict(); v != "" && !t.Failed() {
+			t.Error(v)
+		}
 		f.lb.stop(syscall.SIGTERM)
 		if t.Failed() {
 			t.Log(f.lb.tail())
 		}
+		failed := len(f.wrong)
 		for i, c := range f.changes {
+			failed += max(0, len(c.caught)-c.allowed())
 			if len(c.caught) > 0 {
 				t.Logf("change %d ended %d backends and caught %d clients of at most %d", i+1, c.ended, len(c.caught), c.allowed())
 			}
 		}
-		t.Logf("%d requests of %d clients were served; %d that should have been were not", f.served.Load(), trafficClients, len(f.wrong))
+		t.Logf("%d requests of %d clients were served; %d that should have been were not", f.served.Load(), trafficClients, failed)
 	})
 	until(t, "awe4lb listens", 20*time.Second, func() bool {
 		c, err := w.dial(front)
@@ -239,6 +282,9 @@ func (f *traffic) unsure() {
 func (f *traffic) expect(before, after []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if len(f.changes) == 0 { // it begins
+		return
+	}
 	removed, changed := f.w.ends()
 	for _, b := range before {
 		address, _, _ := strings.Cut(b, " ")
