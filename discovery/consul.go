@@ -113,6 +113,11 @@ func (c *consul) Watch(ctx context.Context, report func(List)) error {
 	}
 }
 
+// consulTexts are what of a refusal may be shown. They are those of Consul's agent/structs/errors.go.
+var consulTexts = []string{
+	"No cluster leader", "No known Consul servers", "No path to datacenter", "ACL not found", "Permission denied", "Not ready to serve consistent reads", "rate limit",
+}
+
 func (c *consul) query(ctx context.Context, index uint64) (List, uint64, error) {
 	list, next, err := c.ask(ctx, index)
 	if err != nil {
@@ -144,7 +149,8 @@ func (c *consul) ask(ctx context.Context, index uint64) (List, uint64, error) {
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return List{}, 0, badStatus(res.StatusCode)
+		b, _ := readLimited(res.Body, maxSmall)
+		return List{}, 0, withText(badStatus(res.StatusCode), string(b), consulTexts)
 	}
 	next, err := strconv.ParseUint(res.Header.Get("X-Consul-Index"), 10, 64)
 	if err != nil || next == 0 {

@@ -139,7 +139,7 @@ func TestConsul(t *testing.T) {
 		body         string
 		reason, want string
 	}{
-		{9, 500, "No cluster leader", ReasonStatus, "status 500"},
+		{9, 500, "No cluster leader", ReasonStatus, "status 500; want 200 (No cluster leader)"},
 		{9, 403, "token s3cret", ReasonStatus, "status 403"},
 		{0, 200, "[]", ReasonDecode, "X-Consul-Index"},
 		{9, 200, "[", ReasonDecode, "unexpected end"},

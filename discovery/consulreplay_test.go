@@ -50,7 +50,7 @@ func TestConsulRecorded(t *testing.T) {
 		if want = slices.Compact(want); !slices.Equal(lists, want) {
 			t.Errorf("slow %v: got %q", slow, lists)
 		}
-		wantEnd(t, err, ReasonStatus, "status 500")
+		wantEnd(t, err, ReasonStatus, "status 500; want 200 (No cluster leader)")
 	}
 }
 
@@ -67,7 +67,7 @@ func TestConsulClusterRecorded(t *testing.T) {
 	if want := []string{two, two + ", 10.0.0.3:80 1/0/0 dc1"}; !slices.Equal(lists, want) {
 		t.Errorf("got %q", lists)
 	}
-	wantEnd(t, err, ReasonStatus, "status 500")
+	wantEnd(t, err, ReasonStatus, "status 500; want 200 (No cluster leader)")
 	var got []string
 	for _, r := range p.requests(consulPath) {
 		got = append(got, r.query.Get("index"))
@@ -83,7 +83,7 @@ func TestConsulAsksAnew(t *testing.T) {
 	p := &replay{}
 	p.set(consulPath, answer{bytes: consulRecording(t, "restarted")}, answer{bytes: consulRecording(t, "forgotten")}, answer{bytes: consulRecording(t, "noleader")})
 	_, err := watched(t, newTestConsul(t, p.tcp(t)), 10*time.Second)
-	wantEnd(t, err, ReasonStatus, "status 500")
+	wantEnd(t, err, ReasonStatus, "status 500; want 200 (No cluster leader)")
 	var got []string
 	for _, r := range p.requests(consulPath) {
 		got = append(got, r.query.Get("index"))
@@ -117,7 +117,7 @@ func TestConsulDenied(t *testing.T) {
 	lbtest.CheckLeaks(t)
 	p := &replay{}
 	c := newTestConsul(t, p.tcp(t))
-	for name, want := range map[string]string{"denied": "status 403", "filtered": "the token may not read"} {
+	for name, want := range map[string]string{"denied": "status 403; want 200 (ACL not found)", "filtered": "the token may not read"} {
 		p.set(consulPath, answer{bytes: consulRecording(t, name)})
 		_, err := c.Fetch(t.Context())
 		wantEnd(t, err, ReasonStatus, want)

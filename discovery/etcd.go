@@ -390,11 +390,5 @@ var etcdTexts = []string{
 }
 
 func (r refusal) err() error {
-	err := badStatus(r.status)
-	for _, t := range etcdTexts {
-		if strings.Contains(r.message, t) {
-			return fmt.Errorf("%w (%s)", err, t)
-		}
-	}
-	return err
+	return withText(badStatus(r.status), r.message, etcdTexts)
 }

@@ -252,6 +252,17 @@ type statusError struct{ code int }
 
 func (e *statusError) Error() string { return fmt.Sprintf("status %d; want 200", e.code) }
 
+// withText adds to an error the first of texts that is in what the server says. Nothing else of it is shown: it may hold what
+// was sent, a token too.
+func withText(err error, said string, texts []string) error {
+	for _, t := range texts {
+		if strings.Contains(said, t) {
+			return fmt.Errorf("%w (%s)", err, t)
+		}
+	}
+	return err
+}
+
 func (w *web) request(ctx context.Context) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url.String(), nil)
 	if err != nil {
