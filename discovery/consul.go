@@ -91,7 +91,9 @@ func (c *consul) Fetch(ctx context.Context) (List, error) {
 	return list, err
 }
 
-// Watch reports the answer of each query, also one that is as before: that says that the stream is alive.
+// Watch reports the answer of each query, also one that is as before: that says that the stream is alive. One whose index
+// went back is not reported, but what the next one says, which waits for nothing: agents answer that from a server, and
+// others from what they have.
 func (c *consul) Watch(ctx context.Context, report func(List)) error {
 	for index := uint64(0); ; {
 		one, cancel := context.WithTimeout(ctx, c.wait+c.wait/16+consulMargin) // Consul adds up to a 16th
@@ -100,9 +102,10 @@ func (c *consul) Watch(ctx context.Context, report func(List)) error {
 		if err != nil {
 			return err
 		}
-		report(list)
 		if next < index {
-			next = 0 // the servers were restored: begin anew
+			next = 0 // begin anew: the servers were restored, or an agent has lost them and says what it had before
+		} else {
+			report(list)
 		}
 		index = next
 		select {

@@ -28,8 +28,10 @@ type consulWorld struct {
 	members []*process
 	urls    []string
 	data    []string // the folder of each
+	lan     []string // the port of each for gossip
+	asked   string   // whom the source asks: the first member, or an agent beside them
 	token   string
-	options discovery.ConsulOptions // for the source, beside url and service; it asks the first member
+	options discovery.ConsulOptions // for the source, beside url and service
 	outside
 }
 
@@ -39,32 +41,67 @@ const consulVersion = "1.22.3"
 func newConsul(t *testing.T, n int, more ...string) *consulWorld {
 	t.Helper()
 	w := &consulWorld{t: t}
-	var lan []string
 	for range n {
-		lan = append(lan, freePort(t))
+		w.lan = append(w.lan, freePort(t))
 	}
 	for i := range n {
-		http, folder := freePort(t), t.TempDir()
-		argv := []string{binary(t, "consul-"+consulVersion), "agent", "-server", fmt.Sprintf("-bootstrap-expect=%d", n), fmt.Sprintf("-node=n%d", i),
-			"-data-dir=" + filepath.Join(folder, "data"), "-bind=127.0.0.1", "-client=127.0.0.1", "-disable-host-node-id",
-			"-dns-port=-1", "-grpc-port=-1", "-grpc-tls-port=-1", "-http-port=" + http, "-server-port=" + freePort(t),
-			"-serf-lan-port=" + lan[i], "-serf-wan-port=-1"}
-		for j, port := range lan {
-			if j != i {
-				argv = append(argv, "-retry-join=127.0.0.1:"+port)
-			}
-		}
-		p := &process{t: t, log: filepath.Join(folder, "log"), argv: append(argv, more...)}
-		w.members, w.urls, w.data = append(w.members, p), append(w.urls, "http://127.0.0.1:"+http), append(w.data, filepath.Join(folder, "data"))
-		t.Cleanup(func() {
-			p.stop(syscall.SIGKILL)
-			if t.Failed() {
-				t.Log(p.tail())
-			}
-		})
+		http, data := freePort(t), t.TempDir()
+		args := []string{"-server", fmt.Sprintf("-bootstrap-expect=%d", n), "-server-port=" + freePort(t), "-serf-wan-port=-1"}
+		w.members = append(w.members, w.process(fmt.Sprint("n", i), data, http, w.lan[i], append(args, more...)))
+		w.urls, w.data = append(w.urls, "http://127.0.0.1:"+http), append(w.data, data)
 	}
+	w.asked = w.urls[0]
 	w.start()
 	return w
+}
+
+// process makes an agent, which is a server with the arguments for that.
+func (w *consulWorld) process(name, data, http, lan string, args []string) *process {
+	w.t.Helper()
+	argv := []string{binary(w.t, "consul-"+consulVersion), "agent", "-node=" + name, "-data-dir=" + data, "-bind=127.0.0.1", "-client=127.0.0.1",
+		"-disable-host-node-id", "-dns-port=-1", "-grpc-port=-1", "-grpc-tls-port=-1", "-http-port=" + http, "-serf-lan-port=" + lan}
+	for _, port := range w.lan {
+		if port != lan {
+			argv = append(argv, "-retry-join=127.0.0.1:"+port)
+		}
+	}
+	p := &process{t: w.t, log: filepath.Join(shortDir(w.t), "log"), argv: append(argv, args...)}
+	w.t.Cleanup(func() {
+		p.stop(syscall.SIGKILL)
+		if w.t.Failed() {
+			w.t.Log(p.tail())
+		}
+	})
+	return p
+}
+
+// agent starts one that is no server. From now on the source asks it.
+func (w *consulWorld) agent() *process {
+	w.t.Helper()
+	http := freePort(w.t)
+	p := w.process("agent", w.t.TempDir(), http, freePort(w.t), []string{"-retry-interval=1s"})
+	w.asked = "http://127.0.0.1:" + http
+	p.start()
+	w.join()
+	return p
+}
+
+// join has the agent know the server.
+func (w *consulWorld) join() {
+	w.t.Helper()
+	until(w.t, "the agent joins the server", 30*time.Second, func() bool {
+		req, err := http.NewRequest("PUT", w.asked+"/v1/agent/join/127.0.0.1:"+w.lan[0], nil)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			return false
+		}
+		res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	})
+	until(w.t, "the agent knows a server", 30*time.Second, func() bool { _, ok := w.get(w.asked + "/v1/catalog/datacenters"); return ok })
 }
 
 // get returns the body of an answer that is good.
@@ -183,7 +220,7 @@ func (w *consulWorld) remove(n int) {
 
 func (w *consulWorld) source() discovery.Source {
 	o := w.options
-	o.URL, o.Service, o.Wait = w.urls[0], "web", time.Second
+	o.URL, o.Service, o.Wait = w.asked, "web", time.Second
 	s, err := discovery.NewConsul(o)
 	if err != nil {
 		w.t.Fatal(err)
@@ -192,7 +229,7 @@ func (w *consulWorld) source() discovery.Source {
 }
 
 func (w *consulWorld) table() string {
-	return fmt.Sprintf("kind = \"consul\"\nurl = %q\nservice = \"web\"\nwait = \"1s\"\n", w.urls[0])
+	return fmt.Sprintf("kind = \"consul\"\nurl = %q\nservice = \"web\"\nwait = \"1s\"\n", w.asked)
 }
 
 func TestConsul(t *testing.T) { tell(t, newConsul(t, 1)).whole() }
@@ -277,4 +314,37 @@ func TestConsulCluster(t *testing.T) {
 	s.state(discovery.Fresh)
 	s.happens("one goes", func(now map[int]string) { w.remove(1); delete(now, 1) })
 	s.quiet("quiet", 3*time.Second)
+}
+
+// besideAgent is a world whose source asks an agent beside the server, as Consul is meant to be used.
+type besideAgent struct{ *consulWorld }
+
+// start has the agent find the server at once, which else it does within half a minute.
+func (w besideAgent) start() {
+	w.t.Helper()
+	w.consulWorld.start()
+	w.join()
+}
+
+// TestConsulAgent: an agent tells when it has no server, and goes away itself. What it has of before an outage it goes on
+// telling for a while behind an index, when the first query has long shown what is new: what came must not go again.
+func TestConsulAgent(t *testing.T) {
+	w := newConsul(t, 1)
+	agent := w.agent()
+	s := tell(t, besideAgent{w})
+	s.whole()
+	for n := 5; n <= 7; n++ {
+		w.stop(syscall.SIGKILL)
+		s.state(discovery.Failing)
+		s.stays("the server is down", 10*time.Second)
+		s.w.start()
+		s.happens("one comes as soon as it is back", func(now map[int]string) { now[n] = w.add(n, 1) })
+		s.stays("and stays", 10*time.Second)
+	}
+	agent.stop(syscall.SIGKILL)
+	s.state(discovery.Failing)
+	s.stays("the agent is down", time.Second)
+	agent.start()
+	s.state(discovery.Fresh)
+	s.happens("one goes after the agent was killed", func(now map[int]string) { w.remove(2); delete(now, 2) })
 }

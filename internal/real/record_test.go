@@ -87,6 +87,7 @@ func TestRecord(t *testing.T) {
 	t.Run("consul", recordConsul)
 	t.Run("consul-acl", recordConsulACL)
 	t.Run("consul-cluster", recordConsulCluster)
+	t.Run("consul-agent", recordConsulAgent)
 	t.Run("kubernetes-stream", recordKubeStream)
 	t.Run("kubernetes-pages", recordKubePages)
 	t.Run("kubernetes-nodes", recordKubeNodes)

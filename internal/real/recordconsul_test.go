@@ -119,3 +119,28 @@ func recordConsulCluster(t *testing.T) {
 	save(t, "consul/cluster-leaderlost.http", answer.until("", 0))
 	save(t, "consul/noleader.http", w.ask(stays, "").until("", 0))
 }
+
+// recordConsulAgent is an agent that was without a server for a while, in which it tries ever more rarely to follow one. What
+// it says to a first query comes from the server that is back, and behind that index it says what it had before.
+func recordConsulAgent(t *testing.T) {
+	w := newConsul(t, 1)
+	w.add(1, 1)
+	w.agent()
+	ask := func(query string) []byte {
+		return send(t, "tcp", strings.TrimPrefix(w.asked, "http://"), "/v1/health/service/web?passing=1"+query, "", closing).until("", 0)
+	}
+	before := ask("&wait=1000ms&index=" + index(t, ask(""))) // from now on the agent follows
+	w.stop(syscall.SIGKILL)
+	until(t, "the agent has no server", 30*time.Second, func() bool { return bytes.Contains(ask(""), []byte("No known Consul servers")) })
+	save(t, "consul/agent-noserver.http", ask(""))
+	time.Sleep(15 * time.Second) // the longer the outage, the longer until it tries again
+	besideAgent{w}.start()
+	w.add(2, 4)
+	fresh := ask("")
+	stale := ask("&wait=1000ms&index=" + index(t, fresh))
+	if index(t, stale) != index(t, before) {
+		t.Fatalf("got %s; want the index of %s", stale, before)
+	}
+	save(t, "consul/agent-fresh.http", fresh)
+	save(t, "consul/agent-stale.http", stale)
+}
