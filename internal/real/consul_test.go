@@ -333,7 +333,7 @@ func TestConsulAgent(t *testing.T) {
 	agent := w.agent()
 	s := tell(t, besideAgent{w})
 	s.whole()
-	for n := 5; n <= 7; n++ {
+	for n := 5; n <= 6; n++ {
 		w.stop(syscall.SIGKILL)
 		s.state(discovery.Failing)
 		s.stays("the server is down", 10*time.Second)

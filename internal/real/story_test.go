@@ -197,6 +197,9 @@ func follow(t *testing.T, w world, j *judge, settings func(*discovery.Settings),
 	return s
 }
 
+// patience is how long what happens may take to be in the list. An agent of Consul follows again up to a minute after an outage.
+const patience = 90 * time.Second
+
 func (s *story) there() []string { return slices.Sorted(maps.Values(s.now)) }
 
 // happens lets something happen: until it is in the list, the list may be as before, as after or between, and nothing else.
@@ -211,7 +214,7 @@ func (s *story) happens(what string, f func(now map[int]string)) {
 	s.now = next
 	after := s.there()
 	s.expect(before, after)
-	until(s.t, fmt.Sprintf("%s: want %v; have %v, %s", what, after, entries(s.r.List()), s.status()), 30*time.Second, func() bool {
+	until(s.t, fmt.Sprintf("%s: want %v; have %v, %s", what, after, entries(s.r.List()), s.status()), patience, func() bool {
 		return !slices.ContainsFunc(s.followers, func(f follower) bool { return !f.is(after) })
 	})
 	s.expect(after, after)
