@@ -34,7 +34,7 @@ type guarded struct {
 
 const secretOf = "-0123456789abcdef"
 
-func newGuarded(t *testing.T, change func(*config.Admin)) *guarded {
+func newGuarded(t testing.TB, change func(*config.Admin)) *guarded {
 	t.Helper()
 	c := &config.Admin{Address: config.Address{IP: netip.MustParseAddrPort("127.0.0.1:0")}, Anonymous: "none", Hosts: []string{"lb.example.com"}}
 	for _, role := range []string{"read", "operate", "configure"} {

@@ -99,6 +99,7 @@ type Server struct {
 // A stranger can make none of these grow: the API takes small requests from few clients.
 const (
 	maxBody     = 1 << 20
+	maxHeader   = 8 << 10 // with the request line
 	maxClients  = 512
 	readTimeout = 10 * time.Second
 	idleTimeout = time.Minute
@@ -131,6 +132,8 @@ func Start(c *config.Admin, o Options) (*Server, error) {
 	s.history.Store(&history{Step: historyStep.Seconds(), End: rounded(time.Now()), Series: newSeries()})
 	s.server = &fasthttp.Server{
 		Handler:                      s.routes(),
+		ErrorHandler:                 s.unread,
+		ReadBufferSize:               maxHeader,
 		Name:                         "awe4lb",
 		ReadTimeout:                  readTimeout,
 		WriteTimeout:                 readTimeout,

@@ -31,7 +31,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 // rig is an admin in front of a working engine.
 type rig struct {
-	t       *testing.T
+	t       testing.TB
 	e       *engine.Engine
 	udp     string // the backend of frontend d
 	d       *balancer.Director
@@ -44,7 +44,7 @@ type rig struct {
 }
 
 // newRig starts an engine on a free port with the backends given, and an admin for it.
-func newRig(t *testing.T, backends ...string) *rig {
+func newRig(t testing.TB, backends ...string) *rig {
 	t.Helper()
 	r := &rig{t: t, d: balancer.NewDirector()}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))

@@ -118,12 +118,7 @@ func (s *Server) routes() fasthttp.RequestHandler {
 		s.fail(c, problemf(fasthttp.StatusInternalServerError, "an error of awe4lb itself; its log says more"))
 	}
 	return func(c *fasthttp.RequestCtx) {
-		h := &c.Response.Header
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("X-Frame-Options", "DENY")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		h.Set("Cache-Control", "no-store")
+		harden(c)
 		if err := s.guard(c); err != nil {
 			s.fail(c, err)
 			return

@@ -136,7 +136,7 @@ func (r *rig) want(status int, method, path, kind, body string, headers ...strin
 	return text
 }
 
-func decoded[T any](t *testing.T, text string) (v T) {
+func decoded[T any](t testing.TB, text string) (v T) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(text), &v); err != nil {
 		t.Fatalf("%v: %s", err, text)

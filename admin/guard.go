@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -35,6 +36,40 @@ func (s *Server) guard(c *fasthttp.RequestCtx) error {
 		return problemf(fasthttp.StatusForbidden, "Origin is not this server")
 	}
 	return nil
+}
+
+// harden sets the headers that every answer has: browsers are to take it for what it is, for our own page alone, and to keep none
+// of it.
+func harden(c *fasthttp.RequestCtx) {
+	h := &c.Response.Header
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", dataPolicy)
+}
+
+// dataPolicy lets whatever a browser shows of an answer that is no page do nothing.
+const dataPolicy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
+
+// unread answers what could not be read as a request, after which fasthttp closes the connection.
+func (s *Server) unread(c *fasthttp.RequestCtx, err error) {
+	c.Response.Reset()
+	harden(c)
+	var large *fasthttp.ErrSmallBuffer
+	var network net.Error
+	switch {
+	case errors.As(err, &large):
+		err = problemf(fasthttp.StatusRequestHeaderFieldsTooLarge, "the header is too large; want at most %d bytes", maxHeader)
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		err = problemf(fasthttp.StatusRequestEntityTooLarge, "the body is too large; want at most %d bytes", maxBody)
+	case errors.As(err, &network) && network.Timeout():
+		err = problemf(fasthttp.StatusRequestTimeout, "the request was not complete after %v", readTimeout)
+	default:
+		err = problemf(fasthttp.StatusBadRequest, "this is not HTTP/1.1 as it is wanted here")
+	}
+	s.fail(c, err)
 }
 
 // isOurs reports whether a Host header names this server: an exact match, since 127.0.0.1.example.com is anybody's.

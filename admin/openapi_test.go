@@ -102,7 +102,7 @@ func TestOpenAPIDocumentIsCurrent(t *testing.T) {
 }
 
 // documented returns the path under which the document has that of a request.
-func documented(t *testing.T, method, path string) string {
+func documented(t testing.TB, method, path string) string {
 	t.Helper()
 	path, _, _ = strings.Cut(path, "?")
 	best := ""
@@ -124,7 +124,7 @@ func documented(t *testing.T, method, path string) string {
 }
 
 // fits reports what of an answer is not as the document says.
-func fits(t *testing.T, method, path string, status int, body []byte) {
+func fits(t testing.TB, method, path string, status int, body []byte) {
 	t.Helper()
 	doc, err := validate.UnmarshalJSON(bytes.NewReader(openAPIDocument))
 	if err != nil {
