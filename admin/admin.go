@@ -83,7 +83,7 @@ type Server struct {
 	history  atomic.Pointer[history]  // replaced every historyStep
 	last     atomic.Pointer[lastStep] // the same
 	push     pusher
-	streams  atomic.Int32 // open now
+	streams  streams
 	stopping sync.Once
 	looking  sync.Mutex // held while a call that changes nothing is answered
 	looks    looks
@@ -126,6 +126,7 @@ func Start(c *config.Admin, o Options) (*Server, error) {
 		l = tls.NewListener(l, secure.config())
 	}
 	s := &Server{o: o, listener: l, tls: secure != nil, done: make(chan struct{}), quit: make(chan struct{}), grace: stopGrace}
+	s.clients.most, s.clients.open = maxClients, map[net.Conn]*client{}
 	s.access.Store(access)
 	first := s.count()
 	s.last.Store(&lastStep{first, first})
@@ -133,13 +134,14 @@ func Start(c *config.Admin, o Options) (*Server, error) {
 	s.server = &fasthttp.Server{
 		Handler:                      s.routes(),
 		ErrorHandler:                 s.unread,
+		ExpectHandler:                s.expected,
 		ReadBufferSize:               maxHeader,
 		Name:                         "awe4lb",
 		ReadTimeout:                  readTimeout,
 		WriteTimeout:                 readTimeout,
 		IdleTimeout:                  idleTimeout,
 		MaxRequestBodySize:           maxBody,
-		Concurrency:                  maxClients,
+		Concurrency:                  4 * maxClients, // which it never meets: see clients
 		DisablePreParseMultipartForm: true,
 		CloseOnShutdown:              true,
 		ConnState:                    s.clients.note,
@@ -149,7 +151,7 @@ func Start(c *config.Admin, o Options) (*Server, error) {
 	s.push.apply(s, c.Push)
 	go func() {
 		defer close(s.done)
-		if err := s.server.Serve(l); err != nil {
+		if err := s.server.Serve(&door{l, &s.clients}); err != nil {
 			o.Log.Error("admin stopped", "error", err)
 		}
 	}()

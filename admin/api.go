@@ -118,6 +118,8 @@ func (s *Server) routes() fasthttp.RequestHandler {
 		s.fail(c, problemf(fasthttp.StatusInternalServerError, "an error of awe4lb itself; its log says more"))
 	}
 	return func(c *fasthttp.RequestCtx) {
+		s.clients.mark(c.Conn(), false)
+		defer func() { s.clients.mark(c.Conn(), c.Response.IsBodyStream()) }()
 		harden(c)
 		if err := s.guard(c); err != nil {
 			s.fail(c, err)
@@ -133,6 +135,9 @@ func (s *Server) serve(e endpoint) fasthttp.RequestHandler {
 		c, begun := &call{RequestCtx: ctx}, time.Now()
 		err := s.admit(c, e)
 		if err == nil {
+			if e.method != fasthttp.MethodGet && e.needs > nobody {
+				s.clients.mark(c.Conn(), true)
+			}
 			err = s.answer(e, c)
 		}
 		if err != nil {
@@ -236,8 +241,7 @@ func (c *call) param(name string) string {
 
 // from returns the address of the client; the zero Addr on a unix socket.
 func from(c *fasthttp.RequestCtx) netip.Addr {
-	a, _ := netip.ParseAddrPort(c.RemoteAddr().String())
-	return a.Addr().Unmap()
+	return addressOf(c.RemoteAddr())
 }
 
 // reply writes what a handler returned.

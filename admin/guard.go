@@ -72,6 +72,15 @@ func (s *Server) unread(c *fasthttp.RequestCtx, err error) {
 	s.fail(c, err)
 }
 
+// expected says whether a client that asks first may send its body.
+func (s *Server) expected(c *fasthttp.RequestCtx) int {
+	if c.Request.Header.ContentLength() <= maxBody {
+		return fasthttp.StatusContinue
+	}
+	s.unread(c, fasthttp.ErrBodyTooLarge)
+	return c.Response.StatusCode()
+}
+
 // isOurs reports whether a Host header names this server: an exact match, since 127.0.0.1.example.com is anybody's.
 func (s *Server) isOurs(host string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {

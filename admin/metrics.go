@@ -110,6 +110,8 @@ func writeFrontends(x *exposition, st *status) {
 	x.count(st.crowded, "awe4lb_limit_hits_total", labels("limit", "frontend_max_handshakes"))
 	x.count(full, "awe4lb_limit_hits_total", labels("limit", "process_sessions"))
 	x.count(starved, "awe4lb_limit_hits_total", labels("limit", "descriptors"))
+	x.count(st.displaced, "awe4lb_limit_hits_total", labels("limit", "admin_connections"))
+	x.count(st.streamsRefused, "awe4lb_limit_hits_total", labels("limit", "admin_streams"))
 }
 
 // tlsVersions are the values of the label version.

@@ -380,5 +380,5 @@ func (a *attacked) stands(t *testing.T, before footprint, most role) {
 	if text, err := io.ReadAll(res.Body); err != nil || res.StatusCode != 200 || string(text) != "ok\n" {
 		t.Errorf("the next client: %d %q %v", res.StatusCode, text, err)
 	}
-	lbtest.Eventually(t, "streams end with their clients", func() bool { return a.s.streams.Load() == 0 })
+	lbtest.Eventually(t, "streams end with their clients", func() bool { return a.s.streams.count() == 0 })
 }

@@ -56,6 +56,8 @@ type status struct {
 	poolFull  uint64 // by max_connections of pools
 	queueFull uint64 // by queue.size
 	crowded   uint64 // by max_handshakes and max_handshakes_per_prefix
+
+	displaced, streamsRefused uint64 // of the admin's own clients
 }
 
 type handshakesStatus struct {
@@ -254,6 +256,7 @@ func (s *Server) collect() *status {
 			LastOK:    r.LastOK, Error: r.Error},
 		Frontends: []frontendStatus{}, Pools: []poolStatus{}, Retired: []backendStatus{}, Shards: []shardStatus{},
 	}
+	out.displaced, out.streamsRefused = s.clients.displaced.Load(), s.streams.refused.Load()
 	if s.o.Engine.Draining() {
 		out.State = "draining"
 	}

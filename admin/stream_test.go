@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"io"
 	"math"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -98,22 +100,43 @@ func TestStream(t *testing.T) {
 	})
 }
 
-// TestStreamsAreBounded: so many and no more, and those that end make room.
+// TestStreamsAreBounded: so many and no more, of one client and of all; those that end make room.
 func TestStreamsAreBounded(t *testing.T) {
 	r := newRig(t)
-	var open []*http.Response
-	for range maxStreams {
-		res := r.open("/api/v1/stream", nil)
-		if res.StatusCode != 200 {
-			t.Fatalf("%d", res.StatusCode)
+	watch := func(source int) *http.Response {
+		t.Helper()
+		client := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(source))}}).DialContext}}
+		res, err := client.Get(r.url + "/api/v1/stream")
+		if err != nil {
+			t.Fatal(err)
 		}
-		open = append(open, res)
+		t.Cleanup(func() { res.Body.Close() })
+		return res
 	}
-	if res := r.open("/api/v1/stream", nil); res.StatusCode != 503 {
-		t.Errorf("one more: %d; want 503", res.StatusCode)
+	var first *http.Response
+	for source := 1; source <= maxStreams/maxOwn; source++ {
+		for range maxOwn {
+			if first = watch(source); first.StatusCode != 200 {
+				t.Fatalf("%d", first.StatusCode)
+			}
+		}
+		res := watch(source)
+		text, err := io.ReadAll(res.Body)
+		if err != nil || res.StatusCode != 429 || !strings.Contains(string(text), "anonymous has 16 streams open already from this address") {
+			t.Errorf("one more: %d %s %v; want 429", res.StatusCode, text, err)
+		}
 	}
-	open[0].Body.Close()
-	lbtest.Eventually(t, "a stream that ended makes room", func() bool { return r.s.streams.Load() < maxStreams })
+	if res := watch(maxStreams/maxOwn + 1); res.StatusCode != 503 {
+		t.Errorf("one more of another: %d; want 503", res.StatusCode)
+	}
+	if n := r.hits("admin_streams"); n != maxStreams/maxOwn+1 {
+		t.Errorf("%d were counted", n)
+	}
+	first.Body.Close()
+	lbtest.Eventually(t, "a stream that ended makes room", func() bool { return r.s.streams.count() < maxStreams })
+	if res := watch(maxStreams / maxOwn); res.StatusCode != 200 {
+		t.Errorf("after it has ended: %d", res.StatusCode)
+	}
 }
 
 // TestStreamEndsWithItsLogin: who is logged out sees no more.
@@ -167,7 +190,7 @@ func TestStreamEndsWithItsCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	apply()
-	lbtest.Eventually(t, "only the streams of those who are still there go on", func() bool { return g.s.streams.Load() == 2 })
+	lbtest.Eventually(t, "only the streams of those who are still there go on", func() bool { return g.s.streams.count() == 2 })
 	for name, in := range ends {
 		if strings.Contains(name, "stays") {
 			nextEvent(t, in)
