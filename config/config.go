@@ -520,14 +520,14 @@ type Health struct {
 	ExpiryWarning      time.Duration `toml:"expiry_warning" range:"0|1h..8760h"` // warn this long before the backend's certificate expires; default 336h, 0 = never
 
 	// http, and host for grpc too.
-	Method          string   `toml:"method"`           // default GET
-	Path            string   `toml:"path"`             // with a query if need be; default /
-	Host            string   `toml:"host"`             // header; default server_name, else the address
-	Headers         []string `toml:"headers"`          // "Name: value"; default none
-	Status          string   `toml:"status"`           // good answers, such as "200-299,401"; default 200-399
-	Body            string   `toml:"body"`             // has to be in the body; default "" = anything
-	BodyRegexp      string   `toml:"body_regexp"`      // RE2, has to match in the body; default "" = anything
-	FollowRedirects bool     `toml:"follow_redirects"` // on the backend itself, five at the most; default false: 301 and its like are answers
+	Method          string   `toml:"method"`                // default GET
+	Path            string   `toml:"path"`                  // with a query if need be; default /
+	Host            string   `toml:"host"`                  // header; default server_name, else the address
+	Headers         []string `toml:"headers" secret:"true"` // "Name: value"; default none
+	Status          string   `toml:"status"`                // good answers, such as "200-299,401"; default 200-399
+	Body            string   `toml:"body"`                  // has to be in the body; default "" = anything
+	BodyRegexp      string   `toml:"body_regexp"`           // RE2, has to match in the body; default "" = anything
+	FollowRedirects bool     `toml:"follow_redirects"`      // on the backend itself, five at the most; default false: 301 and its like are answers
 
 	Service string `toml:"service"` // grpc: whose health to ask for; default "" = the server's
 

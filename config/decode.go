@@ -175,7 +175,7 @@ func (d *decoder) table(p place, raw any, v reflect.Value) {
 	d.places[v.Addr().Interface()] = p
 	m, ok := raw.(map[string]any)
 	if !ok {
-		e := Error{Got: describe(raw), Want: "a table"}
+		e := Error{Got: describeIn(raw, v.Type()), Want: "a table"}
 		if s, isString := raw.(string); isString && len(s) <= maxShown {
 			switch v.Type() {
 			case reflect.TypeFor[Backend]():
@@ -259,7 +259,7 @@ func (d *decoder) value(p place, raw any, v reflect.Value, tag reflect.StructTag
 func (d *decoder) named(p place, raw any, v reflect.Value) {
 	m, ok := raw.(map[string]any)
 	if !ok {
-		d.fail(p, Error{Got: describe(raw), Want: "tables by name, such as [" + p.path + ".web]"})
+		d.fail(p, Error{Got: describeIn(raw, v.Type().Elem().Elem()), Want: "tables by name, such as [" + p.path + ".web]"})
 		p.bad = true
 		d.places[v.Addr().Interface()] = p
 		return
@@ -303,7 +303,7 @@ func (d *decoder) tables(p place, raw any, v reflect.Value) {
 			elems = append(elems, m)
 		}
 	default:
-		d.fail(p, Error{Got: describe(raw), Want: "an array of tables"})
+		d.fail(p, Error{Got: describeIn(raw, v.Type().Elem().Elem()), Want: "an array of tables"})
 		return
 	}
 	v.Set(reflect.MakeSlice(v.Type(), 0, len(elems)))
@@ -326,6 +326,9 @@ func (d *decoder) list(p place, raw any, v reflect.Value, tag reflect.StructTag)
 			}
 		} else if s, isString := raw.(string); isString && len(s) <= maxShown {
 			e.Hint = "write [" + quote(s) + "]"
+		}
+		if p.secret {
+			e.Got, e.Hint = "something else, which is not shown here", ""
 		}
 		d.fail(p, e)
 		return
@@ -388,6 +391,14 @@ func short(names []string) []string {
 		out[i] = cut(name, maxShown)
 	}
 	return out
+}
+
+// describeIn is describe for what stands in the place of a table of type t: where that has secrets, it may be one.
+func describeIn(raw any, t reflect.Type) string {
+	if _, isTable := raw.(map[string]any); isTable || !holdsSecrets(t) {
+		return describe(raw)
+	}
+	return "something else, which is not shown here"
 }
 
 // describe says what kind of value raw is, and which one if it is small.

@@ -157,8 +157,8 @@ func decodeTOML(text string) (values map[string]any, problem *Error) {
 	return nil, e
 }
 
-// namesSecret reports whether the line of a byte has the key of a secret in it: messages of the toml package quote what
-// they did not expect.
+// namesSecret reports whether what stands at a byte may be a secret: the line names the key of one, or what the scanner was
+// reading is of one, or of a key that is none of ours. Messages of the toml package quote what they did not expect.
 func namesSecret(text string, offset int) bool {
 	offset = min(max(offset, 0), len(text))
 	line := text[strings.LastIndexByte(text[:offset], '\n')+1:]
@@ -168,7 +168,8 @@ func namesSecret(text string, offset int) bool {
 			return true
 		}
 	}
-	return false
+	at := scan(text, nil) // where it stopped
+	return at.assigning > 0 && !isShown(at.path)
 }
 
 // lineOf returns the line of a byte. ParseError has a line too, but at the end of a file it is one too low.

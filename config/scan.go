@@ -73,6 +73,7 @@ type scanner struct {
 
 	path      []string // of the last [header], and of the key being read
 	pathBytes int
+	assigning int // values that are being read, in each other: then path is of a key, not of a table
 	nesting   int
 	nodes     int
 	tooMuch   string // the limit that ended the scan, in words
@@ -81,13 +82,12 @@ type scanner struct {
 
 	// For those who change or show the text; nil for those who read it.
 	parts *parts
-	key   string // that the value being read belongs to
 }
 
 // parts is what stands where in a text.
 type parts struct {
 	statements []statement
-	strings    []span // values, with the keys they belong to
+	values     []part // that are no arrays and no tables
 	comments   []span
 }
 
@@ -98,6 +98,12 @@ type statement struct {
 	header  bool
 	span    // from its first byte to the end of its line, the comment included and the newline not
 	value   span
+}
+
+// part is a value, or an element of one, below a key.
+type part struct {
+	span
+	path []string // of the key, whole
 }
 
 // span is a piece of the text, in bytes.
@@ -206,12 +212,12 @@ func (s *scanner) assignment(ctx *node) bool {
 	n.named, n.closed = true, true
 	s.report()
 	s.skipBlanks()
-	from, outerKey := s.pos, s.key
-	s.key = parts[last]
+	from := s.pos
+	s.assigning++
 	if !s.value(n) {
 		return false
 	}
-	s.key = outerKey
+	s.assigning--
 	if s.nesting == 0 {
 		to := from + len(strings.TrimRight(s.text[from:s.pos], " \t"))
 		s.state(statement{path: slices.Clone(s.path), context: outer, value: span{from: from, to: to}})
@@ -243,10 +249,11 @@ func (s *scanner) value(n *node) bool {
 	case c == '"', c == '\'':
 		ok = s.shortString(c)
 	default:
-		return s.scalar()
+		ok = s.scalar()
 	}
 	if s.parts != nil {
-		s.parts.strings = append(s.parts.strings, span{from, s.pos, s.key})
+		to := from + len(strings.TrimRight(s.text[from:s.pos], " \t"))
+		s.parts.values = append(s.parts.values, part{span{from: from, to: to}, slices.Clone(s.path)})
 	}
 	return ok
 }
