@@ -23,6 +23,34 @@ type change = balancer.Change
 
 // mayBring returns what may object to a configuration that somebody sends.
 func (s *Server) mayBring(c *call, name string) func(next, running *config.Config) error {
+	return s.mayBringWith(c, name, func() []*config.Config { return nil })
+}
+
+// mayRestore returns what may object to a version that was stored before (decision 0074). The file that the process was started
+// with may name again what it named when somebody wrote it by hand: all of it together, as it was.
+func (s *Server) mayRestore(c *call, name string) func(next, running *config.Config) error {
+	return s.mayBringWith(c, name, func() (byHand []*config.Config) {
+		if name != confstore.Main {
+			return nil
+		}
+		versions, _ := s.o.Configs.Store().Versions(name) // one that cannot be read is trusted in nothing
+		for _, v := range versions {
+			if v.Who != "" {
+				continue
+			}
+			if _, text, err := s.o.Configs.Store().Version(name, v.Number); err == nil {
+				if old, err := s.parseConfig(name, text); err == nil {
+					old.Admin.AllowExec = false // whoever turned it off since meant it
+					byHand = append(byHand, old)
+				}
+			}
+		}
+		return byHand
+	})
+}
+
+// mayBringWith is mayBring where more configurations are trusted than those in force.
+func (s *Server) mayBringWith(c *call, name string, more func() []*config.Config) func(next, running *config.Config) error {
 	return func(next, running *config.Config) error {
 		store := s.o.Configs.Store()
 		if !running.Admin.AllowExec {
@@ -32,7 +60,11 @@ func (s *Server) mayBring(c *call, name string) func(next, running *config.Confi
 					trusted = append(trusted, main)
 				}
 			}
-			if errs := next.Beyond(store.Files(), trusted...); errs != nil {
+			errs := next.Beyond(store.Files(), trusted...)
+			if errs != nil {
+				errs = next.Beyond(store.Files(), append(trusted, more()...)...)
+			}
+			if errs != nil {
 				return errs
 			}
 		}

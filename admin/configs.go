@@ -209,7 +209,7 @@ func (s *Server) putConfig(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.mayStore(c, name, text); err != nil {
+	if err := s.mayStore(name, text, s.mayBring(c, name)); err != nil {
 		return nil, c.asSent(err)
 	}
 	staged, err := store.Stage(name, text, c.who.String(), c.ifMatch)
@@ -228,7 +228,7 @@ func (s *Server) putConfig(c *call) (any, error) {
 }
 
 // mayStore reports why a text may not be stored. What is to run at the next start or reload has no mistakes; a draft may.
-func (s *Server) mayStore(c *call, name string, text []byte) error {
+func (s *Server) mayStore(name string, text []byte, may func(next, running *config.Config) error) error {
 	now := s.o.Configs.Running()
 	next, err := s.parseConfig(name, text)
 	var mistakes config.Errors
@@ -238,7 +238,7 @@ func (s *Server) mayStore(c *call, name string, text []byte) error {
 	case err != nil:
 		return err
 	}
-	return s.mayBring(c, name)(next, now.Config)
+	return may(next, now.Config)
 }
 
 func (s *Server) deleteConfig(c *call) (any, error) {
@@ -348,7 +348,8 @@ func (s *Server) rollBack(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.mayStore(c, name, text); err != nil {
+	may := s.mayRestore(c, name)
+	if err := s.mayStore(name, text, may); err != nil {
 		return nil, err
 	}
 	staged, err := store.Stage(name, text, c.who.String(), c.ifMatch)
@@ -360,5 +361,5 @@ func (s *Server) rollBack(c *call) (any, error) {
 	if name != now.Name || now.Stopped {
 		return report{Version: s.o.Director.Snapshot().Version, Changes: []change{}}, staged.Commit()
 	}
-	return s.o.Configs.Run(Change{Name: name, Text: text, Stored: confstore.Tag(text), Check: s.mayBring(c, name), Keep: staged.Commit})
+	return s.o.Configs.Run(Change{Name: name, Text: text, Stored: confstore.Tag(text), Check: may, Keep: staged.Commit})
 }

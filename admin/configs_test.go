@@ -3,9 +3,11 @@ package admin
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -226,7 +228,7 @@ func TestConfigs(t *testing.T) {
 func TestRollbackOfWhatRuns(t *testing.T) {
 	r := newRig(t, "127.0.0.1:9")
 	before := r.want(200, "GET", "/api/v1/configs/main", "", "")
-	r.want(200, "PUT", "/api/v1/configs/main", asTOML, blue+"[pools.kept]\nbackends = [{ address = \"unix:/x\" }]\n") // the version before has that socket: it may only come back where it is known
+	r.want(200, "PUT", "/api/v1/configs/main", asTOML, blue) // the version before has a unix socket that this one has not
 	info, err := os.Stat(filepath.Join(filepath.Dir(r.configs.store.Dir()), "test.toml"))
 	if err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
@@ -239,6 +241,94 @@ func TestRollbackOfWhatRuns(t *testing.T) {
 	if r.d.Snapshot().Frontend("b") != nil || r.want(200, "GET", "/api/v1/configs/main", "", "") != before {
 		t.Error("not rolled back")
 	}
+}
+
+// TestRollbackToOtherAddresses: what the version listened on is bound anew, and where that cannot be, everything stays.
+func TestRollbackToOtherAddresses(t *testing.T) {
+	r := newRig(t, "127.0.0.1:9")
+	r.want(200, "PUT", "/api/v1/configs/one", asTOML, blue)
+	r.want(200, "POST", "/api/v1/configs/one/select", "", "")
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	free.Close()
+	fixed := strings.Replace(blue, "127.0.0.1:0", address, 1)
+	for _, text := range []string{fixed, blue} {
+		r.want(200, "PUT", "/api/v1/configs/one", asTOML, text)
+		r.want(200, "POST", "/api/v1/configs/one/select", "", "")
+	}
+	if got := r.e.Listeners()[0].Address.String(); got == address {
+		t.Fatalf("still at %s", got)
+	}
+	taken, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := r.want(409, "POST", "/api/v1/configs/one/rollback", asJSON, `{"version": 2}`); !strings.Contains(text, address) || !strings.Contains(text, "the running configuration stays") {
+		t.Errorf("got %s", text)
+	}
+	if text := r.want(200, "GET", "/api/v1/configs/one", "", ""); text != blue {
+		t.Errorf("stored is %s", text)
+	}
+	taken.Close()
+	r.want(200, "POST", "/api/v1/configs/one/rollback", asJSON, `{"version": 2}`)
+	if got := r.e.Listeners()[0].Address.String(); got != address {
+		t.Errorf("at %s; want %s", got, address)
+	}
+}
+
+// TestRollbackToWhatTheFileHad: sockets, files and programs that stood in the file by hand come back with it, though what runs has
+// them no more; what only the API has written, under admin.allow_exec, does not, and nor does admin.allow_exec.
+func TestRollbackToWhatTheFileHad(t *testing.T) {
+	r := newRig(t, "127.0.0.1:9")
+	file := filepath.Join(filepath.Dir(r.configs.store.Dir()), "test.toml")
+	pool := func(backend string) string {
+		return fmt.Sprintf("[pools.x]\nbackends = [{ address = %q }]\n", backend)
+	}
+	program := "[pools.x]\nbackends = []\nhealth = { kind = \"exec\", command = [\"/bin/true\"] }\n"
+	byHand := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		r.want(200, "POST", "/api/v1/configs/main/select", "", "")
+	}
+	byHand("[admin]\nanonymous = \"configure\"\nallow_exec = true\n" + pool("unix:/run/a.sock")) // 1
+	r.want(200, "PUT", "/api/v1/configs/main", asTOML, "[admin]\nallow_exec = true\n"+program)   // 2
+	byHand(pool("unix:/run/b.sock"))                                                             // 3
+	r.want(200, "PUT", "/api/v1/configs/main", asTOML, blue)                                     // 4
+	r.want(200, "POST", "/api/v1/configs/main/select", "", "")
+	rollBack := func(version int, mistakes ...string) {
+		t.Helper()
+		status, text, _ := r.body("POST", "/api/v1/configs/main/rollback", asJSON, fmt.Sprintf(`{"version": %d}`, version))
+		var keys []string
+		for _, m := range decoded[problem](t, text).Errors {
+			keys = append(keys, m.Key)
+		}
+		if want := map[bool]int{true: 200, false: 422}[len(mistakes) == 0]; status != want || !slices.Equal(keys, mistakes) {
+			t.Errorf("version %d: %d %s", version, status, text)
+		}
+	}
+	rollBack(1, "admin.allow_exec")
+	rollBack(2, "admin.allow_exec", "pools.x.health")
+	r.want(422, "PUT", "/api/v1/configs/main", asTOML, pool("unix:/run/b.sock")) // as a text of its own it may not come
+	rollBack(3)
+	if p := r.d.Snapshot().Pool("x"); p == nil || p.Config.Backends[0].Address.Path != "/run/b.sock" {
+		t.Error("not rolled back")
+	}
+	// What the API made of it may come back as well.
+	r.want(200, "PUT", "/api/v1/configs/main", asTOML, pool("unix:/run/b.sock")+"# by the API\n") // 6: 3 was stored anew as 5
+	r.want(200, "PUT", "/api/v1/configs/main", asTOML, blue)
+	r.want(200, "POST", "/api/v1/configs/main/select", "", "")
+	rollBack(6)
+	// Another configuration has no file that somebody could have written by hand.
+	r.want(200, "PUT", "/api/v1/configs/one", asTOML, pool("unix:/run/b.sock"))
+	r.want(200, "PUT", "/api/v1/configs/one", asTOML, blue)
+	r.want(200, "PUT", "/api/v1/configs/main", asTOML, blue)
+	r.want(200, "POST", "/api/v1/configs/main/select", "", "")
+	r.want(422, "POST", "/api/v1/configs/one/rollback", asJSON, `{"version": 1}`)
 }
 
 func TestConfigsAsJSON(t *testing.T) {
