@@ -332,6 +332,18 @@ func TestGuard(t *testing.T) {
 		{"POST", "/api/v1/reload", []string{"Sec-Fetch-Site", "cross-site"}, 403},
 		{"POST", "/api/v1/reload", []string{"Sec-Fetch-Site", "same-site"}, 403},
 		{"POST", "/api/v1/reload", []string{"Origin", "http://" + address, "Sec-Fetch-Site", "same-origin"}, 200},
+		{"POST", "/api/v1/reload", []string{"Origin", "https://" + address, "Sec-Fetch-Site", "same-origin"}, 200}, // through a proxy that ends TLS
+		{"POST", "/api/v1/reload", []string{"Origin", "ftp://" + address}, 403},
+		{"POST", "/api/v1/reload", []string{"Origin", "http://" + address + ".evil.example"}, 403},
+		// What a foreign page has the browser load: nothing, but for a link that somebody follows.
+		{"GET", "/api/v1/status", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "script"}, 403},
+		{"GET", "/api/v1/stream", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"}, 403},
+		{"HEAD", "/metrics", []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "no-cors"}, 403},
+		{"GET", "/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"}, 403},
+		{"GET", "/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, 200},
+		{"GET", "/metrics", []string{"Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "cors"}, 200},
+		{"GET", "/metrics", []string{"Sec-Fetch-Site", "none", "Sec-Fetch-Mode", "navigate"}, 200},
+		{"GET", "/metrics", []string{"Origin", "http://evil.example"}, 403}, // of a browser that says no more
 		{"POST", "/api/v1/reload", nil, 200},
 	} {
 		before := reloads

@@ -11,7 +11,8 @@ import (
 )
 
 // guard refuses what a web page open in somebody's browser could send: requests under a name that only resolves here (DNS
-// rebinding) and requests from another origin (CSRF). Nobody's browser speaks to a unix socket.
+// rebinding) and requests from another origin (CSRF), also those that only look: they take streams and time. Without TLS an
+// Origin with https is ours too: of a proxy before us that has it. Nobody's browser speaks to a unix socket.
 func (s *Server) guard(c *fasthttp.RequestCtx) error {
 	if s.listener.Addr().Network() == "unix" {
 		return nil
@@ -20,22 +21,24 @@ func (s *Server) guard(c *fasthttp.RequestCtx) error {
 	if !s.isOurs(host) {
 		return problemf(fasthttp.StatusForbidden, "Host: got %q, which admin.hosts does not have", cutText(host, 80))
 	}
-	if c.IsGet() || c.IsHead() {
-		return nil
-	}
-	switch site := string(c.Request.Header.Peek("Sec-Fetch-Site")); site {
-	case "", "same-origin", "none":
-	default:
+	if isCrossSite(c) {
 		return problemf(fasthttp.StatusForbidden, "a cross-site request")
 	}
-	scheme := "http://"
-	if s.tls {
-		scheme = "https://"
-	}
-	if origin := string(c.Request.Header.Peek("Origin")); origin != "" && origin != scheme+host {
+	if origin := string(c.Request.Header.Peek("Origin")); origin != "" && origin != "https://"+host && (s.tls || origin != "http://"+host) {
 		return problemf(fasthttp.StatusForbidden, "Origin is not this server")
 	}
 	return nil
+}
+
+// isCrossSite reports whether a browser says that a page of somebody else's sends the request. A link to us that somebody follows
+// is none: it changes nothing, and that page does not see what comes of it.
+func isCrossSite(c *fasthttp.RequestCtx) bool {
+	h := &c.Request.Header
+	switch string(h.Peek("Sec-Fetch-Site")) {
+	case "", "same-origin", "none":
+		return false
+	}
+	return !(c.IsGet() || c.IsHead()) || string(h.Peek("Sec-Fetch-Mode")) != "navigate" || string(h.Peek("Sec-Fetch-Dest")) != "document"
 }
 
 // harden sets the headers that every answer has: browsers are to take it for what it is, for our own page alone, and to keep none
