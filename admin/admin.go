@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -73,6 +74,7 @@ type Server struct {
 	o        Options
 	listener net.Listener
 	tls      bool
+	secure   *secure // nil without TLS
 	server   *fasthttp.Server
 	done     chan struct{}
 	quit     chan struct{} // closed by Stop
@@ -125,7 +127,7 @@ func Start(c *config.Admin, o Options) (*Server, error) {
 	if secure != nil {
 		l = tls.NewListener(l, secure.config())
 	}
-	s := &Server{o: o, listener: l, tls: secure != nil, done: make(chan struct{}), quit: make(chan struct{}), grace: stopGrace}
+	s := &Server{o: o, listener: l, tls: secure != nil, secure: secure, done: make(chan struct{}), quit: make(chan struct{}), grace: stopGrace}
 	s.clients.most, s.clients.open = maxClients, map[net.Conn]*client{}
 	s.access.Store(access)
 	first := s.count()
@@ -193,15 +195,24 @@ func listen(a config.Address) (net.Listener, error) {
 	case err != nil:
 		return nil, err
 	}
-	l, err := net.Listen("unix", a.Path)
+	return listenUnix(a.Path)
+}
+
+// listenUnix listens on a socket that is its owner's alone. The mode is that of the descriptor when it is bound (unix(7)), so that
+// nobody can connect before a chmod, whatever the umask.
+func listenUnix(path string) (net.Listener, error) {
+	c := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		if e := raw.Control(func(fd uintptr) { err = os.NewSyscallError("fchmod", syscall.Fchmod(int(fd), 0o600)) }); e != nil {
+			return e
+		}
+		return err
+	}}
+	l, err := c.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, err
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false) // it would remove whatever is there by then: see Stop
-	if err := os.Chmod(a.Path, 0o600); err != nil {
-		_ = l.Close()
-		return nil, err
-	}
 	return l, nil
 }
 

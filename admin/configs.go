@@ -150,7 +150,7 @@ func (j *judged) of(f *confstore.File, count func() int) int {
 	n, ok := j.mistakes[key]
 	if !ok {
 		n = count()
-		if j.mistakes == nil {
+		if j.mistakes == nil || len(j.mistakes) >= 4*confstore.MaxConfigs { // texts that were stored while nobody asked for the list
 			j.mistakes = map[string]int{}
 		}
 		j.mistakes[key] = n

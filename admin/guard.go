@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"net/netip"
@@ -14,6 +15,10 @@ import (
 // rebinding) and requests from another origin (CSRF), also those that only look: they take streams and time. Without TLS an
 // Origin with https is ours too: of a proxy before us that has it. Nobody's browser speaks to a unix socket.
 func (s *Server) guard(c *fasthttp.RequestCtx) error {
+	if hasTwoLengths(&c.Request.Header) {
+		c.SetConnectionClose()
+		return problemf(fasthttp.StatusBadRequest, "Transfer-Encoding and Content-Length: want one of the two")
+	}
 	if s.listener.Addr().Network() == "unix" {
 		return nil
 	}
@@ -28,6 +33,18 @@ func (s *Server) guard(c *fasthttp.RequestCtx) error {
 		return problemf(fasthttp.StatusForbidden, "Origin is not this server")
 	}
 	return nil
+}
+
+// hasTwoLengths reports whether a request says twice where it ends. fasthttp goes by the chunks, and whoever is between us and the
+// client may go by the length: what is a body to the one is another request to the other (RFC 9112, section 6.3).
+func hasTwoLengths(h *fasthttp.RequestHeader) bool {
+	length, chunks := false, false
+	for line := range bytes.Lines(h.RawHeaders()) { // ContentLength says by now what was read
+		name, _, _ := bytes.Cut(line, []byte(":"))
+		length = length || bytes.EqualFold(name, []byte("Content-Length"))
+		chunks = chunks || bytes.EqualFold(name, []byte("Transfer-Encoding"))
+	}
+	return length && chunks
 }
 
 // isCrossSite reports whether a browser says that a page of somebody else's sends the request. A link to us that somebody follows
@@ -133,7 +150,7 @@ func (s *Server) identify(c *fasthttp.RequestCtx) (identity, error) {
 		}
 	}
 	if a.clients > nobody {
-		if state := c.TLSConnectionState(); state != nil && len(state.VerifiedChains) > 0 {
+		if state := c.TLSConnectionState(); state != nil && s.secure.trusts(state) {
 			return identity{state.PeerCertificates[0].Subject.String(), "certificate", a.clients}, nil
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,12 +121,26 @@ func (a *access) bearer(secret string) (identity, bool) {
 func (a *access) basic(name, password string) (identity, bool) {
 	u, known := a.users[name]
 	if !known {
-		u.hash = strawman()
+		if hash := a.hashFor(name); hash != nil {
+			passwordFits(hash, password) // of somebody else, whatever comes of it
+		}
+		return identity{}, false
 	}
-	if !a.verified.check(name, password, u.hash) || !known {
+	if !a.verified.check(name, password, u.hash) {
 		return identity{}, false
 	}
 	return identity{name, "basic", u.role}, true
+}
+
+// hashFor returns the hash that the password of a name is held against. For one that nobody has it is that of some user, always the
+// same: hashes cost as much as they were made to, and the time would tell which names there are. nil: there are no users.
+func (a *access) hashFor(name string) []byte {
+	u, known := a.users[name]
+	if !known && len(a.users) > 0 {
+		names := slices.Sorted(maps.Keys(a.users))
+		u = a.users[names[a.verified.choose(name, len(names))]]
+	}
+	return u.hash
 }
 
 // basicAgain is basic for who has shown the password not long ago; it costs next to nothing.

@@ -15,6 +15,8 @@ const (
 	loginIdle  = time.Hour      // a login unused for so long ends
 	loginLife  = 12 * time.Hour // and so does every login
 	maxLogins  = 256            // the one unused for longest gives way
+	// Of one user. Who has as many gives way to himself, so that nobody ends the logins of others by logging in.
+	maxOwnLogins = 32
 )
 
 type login struct {
@@ -37,15 +39,27 @@ func (l *logins) begin(who identity, now time.Time) (cookie string) {
 	if l.alive == nil {
 		l.alive = map[[sha256.Size]byte]*login{}
 	}
-	var oldest [sha256.Size]byte
+	var oldest, ownOldest [sha256.Size]byte
+	own := 0
 	for sum, o := range l.alive {
 		if o.over(now) {
 			delete(l.alive, sum)
-		} else if first := l.alive[oldest]; first == nil || o.used.Before(first.used) {
+			continue
+		}
+		if first := l.alive[oldest]; first == nil || o.used.Before(first.used) {
 			oldest = sum
 		}
+		if o.who.name == who.name {
+			own++
+			if first := l.alive[ownOldest]; first == nil || o.used.Before(first.used) {
+				ownOldest = sum
+			}
+		}
 	}
-	if len(l.alive) >= maxLogins {
+	switch {
+	case own >= maxOwnLogins:
+		delete(l.alive, ownOldest)
+	case len(l.alive) >= maxLogins:
 		delete(l.alive, oldest)
 	}
 	l.alive[sha256.Sum256([]byte(cookie))] = &login{who, now, now}
@@ -123,6 +137,7 @@ func (s *Server) login(c *call) (any, error) {
 		s.logins.end(value)
 		return nil, problemf(fasthttp.StatusConflict, "the users have just changed: log in again")
 	}
+	s.logins.end(string(c.Request.Header.Cookie(cookieName))) // the one before; whoever has it loses it
 	cookie := s.loginCookie(value, int(loginLife/time.Second))
 	defer fasthttp.ReleaseCookie(cookie)
 	c.Response.Header.SetCookie(cookie)

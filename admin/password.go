@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/binary"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,16 +15,6 @@ import (
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/bcrypt"
 )
-
-// strawman returns the hash of a password that nobody knows, for names that nobody has. It is made when it is first needed: that
-// takes 50 ms, which no command is to wait for.
-var strawman = sync.OnceValue(func() []byte {
-	hash, err := bcrypt.GenerateFromPassword([]byte(rand.Text()), bcrypt.DefaultCost)
-	if err != nil {
-		panic(err)
-	}
-	return hash
-})
 
 // maxPassword keeps strangers from having us hash what is endless. bcrypt itself looks at 72 bytes.
 const maxPassword = 256
@@ -65,6 +56,13 @@ func newVerified(life time.Duration) *verified {
 	v := &verified{life: life, key: make([]byte, 32), until: map[[sha256.Size]byte]time.Time{}}
 	_, _ = rand.Read(v.key)
 	return v
+}
+
+// choose returns a number below n for a name: the same each time, and another in each process.
+func (v *verified) choose(name string, n int) int {
+	mac := hmac.New(sha256.New, v.key)
+	mac.Write([]byte("choose:" + name))
+	return int(binary.BigEndian.Uint32(mac.Sum(nil)) % uint32(n))
 }
 
 // sumOf is what is kept of a name, a password and the hash it fits.

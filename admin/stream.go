@@ -93,13 +93,14 @@ func (s *Server) stream(c *call) (any, error) {
 	}
 	wanted := wantedPools(string(c.QueryArgs().Peek("pools")))
 	cookie, who, began := string(c.Request.Header.Cookie(cookieName)), c.who, s.access.Load()
-	conn := c.Conn()
+	conn, state := c.Conn(), c.TLSConnectionState()
 	c.SetContentType("text/event-stream")
 	c.Response.Header.Set("X-Accel-Buffering", "no")
 	c.SetBodyStreamWriter(func(out *bufio.Writer) {
 		defer s.streams.end(w)
 		s.sendSamples(out, conn, wanted, func() bool {
-			return s.access.Load().holds(began, who) && (who.how != "cookie" || s.logins.isAlive(cookie, time.Now()))
+			return s.access.Load().holds(began, who) && (who.how != "cookie" || s.logins.isAlive(cookie, time.Now())) &&
+				(who.how != "certificate" || s.secure.trusts(state))
 		})
 	})
 	return streamed{}, nil

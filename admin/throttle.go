@@ -10,7 +10,7 @@ import (
 const (
 	guesses     = 10
 	guessEvery  = 6 * time.Second
-	maxGuessers = 4096 // sources remembered; beyond that, those unknown share one account
+	maxGuessers = 4096 // sources remembered; beyond that, those unknown share an account with their IPv4 /8 or IPv6 /16
 )
 
 // throttle slows those who guess credentials, by source: an IPv4 address, an IPv6 /64, or all of a unix socket.
@@ -63,8 +63,19 @@ func (t *throttle) account(a netip.Addr, now time.Time) netip.Prefix {
 			delete(t.debt, s)
 		}
 	}
-	if len(t.debt) < maxGuessers {
+	if len(t.debt) < maxGuessers || !source.IsValid() {
 		return source
 	}
-	return netip.Prefix{}
+	return wide(source)
+}
+
+// wide returns the network of a source that has more addresses than anybody has, so that who guesses from thousands has only
+// those near to him wait. There are few: 256, and of IPv6 those that are given out, some thousand.
+func wide(source netip.Prefix) netip.Prefix {
+	bits := 8
+	if source.Addr().Is6() {
+		bits = 16
+	}
+	p, _ := source.Addr().Prefix(bits)
+	return p
 }

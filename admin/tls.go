@@ -48,6 +48,23 @@ func (s *secure) config() *tls.Config {
 	}}
 }
 
+// trusts reports whether the client has a certificate that counts now: connections outlive certificates, and client_ca may change.
+func (s *secure) trusts(state *tls.ConnectionState) bool {
+	if s == nil || state == nil || len(state.VerifiedChains) == 0 {
+		return false
+	}
+	roots := s.current().ClientCAs
+	if roots == nil {
+		return false
+	}
+	o := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	for _, c := range state.PeerCertificates[1:] {
+		o.Intermediates.AddCert(c)
+	}
+	_, err := state.PeerCertificates[0].Verify(o)
+	return err == nil
+}
+
 func (s *secure) files() []string {
 	files := []string{s.c.Cert}
 	for _, f := range []string{s.c.Key, s.c.ClientCA} {

@@ -12,6 +12,8 @@
 package confstore
 
 import (
+	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -113,11 +115,15 @@ type File struct {
 	Changed time.Time
 }
 
-// Tag tells texts apart.
+// Tag tells texts apart, as long as the process lives. It is keyed: readers see it beside the text without its secrets, and could
+// try passwords until the hash fits.
 func Tag(text []byte) string {
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:16])
+	mac := hmac.New(sha256.New, tagKey)
+	mac.Write(text)
+	return hex.EncodeToString(mac.Sum(nil)[:16])
 }
+
+var tagKey = []byte(rand.Text())
 
 // Read returns a configuration. It fails with ErrName, ErrNotFound, ErrTooLarge, ErrNotFile or what the system says.
 func (s *Store) Read(name string) (*File, error) {

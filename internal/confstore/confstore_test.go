@@ -1,6 +1,8 @@
 package confstore
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -239,5 +241,16 @@ func TestSelect(t *testing.T) {
 	}
 	if _, err := s.Selected(); !errors.Is(err, ErrName) {
 		t.Error(err)
+	}
+}
+
+// TestTagsTellNothing: who knows all of a text but a password cannot try passwords with the tag.
+func TestTagsTellNothing(t *testing.T) {
+	text := []byte("password = \"x\"\n")
+	sum := sha256.Sum256(text)
+	if got := Tag(text); got == hex.EncodeToString(sum[:16]) {
+		t.Error("a hash that anybody can make")
+	} else if got != Tag([]byte(string(text))) || got == Tag(append(text, ' ')) {
+		t.Error("it does not tell texts apart")
 	}
 }
