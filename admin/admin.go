@@ -92,6 +92,7 @@ type Server struct {
 	clients  clients
 	logins   logins
 	guesses  throttle
+	queue    queue
 	audits   audits
 	judged   judged
 

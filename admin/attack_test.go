@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/tls"
 	"encoding/json"
@@ -136,7 +137,7 @@ func TestLoginEndsTheOneBefore(t *testing.T) {
 func TestGuessersDoNotLockOthersOut(t *testing.T) {
 	var th throttle
 	now := time.Unix(1e9, 0)
-	for i := range 10 * maxGuessers { // a provider gives anybody 65,536 times an IPv6 /64
+	for i := range 3 * maxGuessers { // a provider gives anybody 65,536 times an IPv6 /64
 		th.wrong(netip.AddrFrom16([16]byte{0x2a, 0x01, 0x04, 0xf8, 1, 2, byte(i >> 8), byte(i)}), now)
 	}
 	if th.wait(netip.MustParseAddr("2a01:4f8:9::1"), now) == 0 {
@@ -241,5 +242,73 @@ func TestRevokedCertificates(t *testing.T) {
 	})
 	if dials != 1 {
 		t.Errorf("%d connections; want the same", dials)
+	}
+}
+
+// TestLoginsInTheQueue: those who wait for their password to be hashed are so many and no more, and of one address fewer: the others
+// are told at once, and a login from elsewhere has its turn. Whose connection has given way meanwhile is not hashed for.
+func TestLoginsInTheQueue(t *testing.T) {
+	g := newGuarded(t, nil)
+	login := func(source, body string) net.Conn {
+		t.Helper()
+		c, err := g.from(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		fmt.Fprintf(c, "POST /api/v1/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		return c
+	}
+	const wrong, right = `{"name": "read", "password": "wrong"}`, `{"name": "read", "password": "read` + secretOf + `"}`
+	hashing.Lock()
+	held := true
+	defer func() {
+		if held {
+			hashing.Unlock()
+		}
+	}()
+	var crowd []net.Conn
+	for range maxOwnQueue {
+		crowd = append(crowd, login("127.0.0.2", wrong))
+	}
+	waiting := func(n int) func() bool {
+		return func() bool { return g.s.queue.length() == n }
+	}
+	lbtest.Eventually(t, "they wait", waiting(maxOwnQueue))
+	got, err := next(bufio.NewReader(login("127.0.0.2", right)))
+	if err != nil || got.status != 429 || got.header.Get("Retry-After") == "" {
+		t.Errorf("one more: %+v %v; want 429", got, err)
+	}
+	mine := login("127.0.0.1", right)
+	lbtest.Eventually(t, "it waits too", waiting(maxOwnQueue+1))
+	hashing.Unlock()
+	held = false
+	if got, err := next(bufio.NewReader(mine)); err != nil || got.status != 200 {
+		t.Errorf("from elsewhere: %+v %v", got, err)
+	}
+	for _, c := range crowd {
+		if got, err := next(bufio.NewReader(c)); err != nil || got.status != 401 && got.status != 429 {
+			t.Errorf("of the crowd: %+v %v", got, err)
+		}
+	}
+	lbtest.Eventually(t, "nobody waits", waiting(0))
+}
+
+// TestQueueOfAll: many sources share what one may not have alone.
+func TestQueueOfAll(t *testing.T) {
+	var q queue
+	for i := range maxQueue {
+		if err := q.enter(sourceOf(netip.AddrFrom4([4]byte{10, 0, 0, byte(i % 8)}))); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	fresh := sourceOf(netip.MustParseAddr("10.0.1.1"))
+	if err := q.enter(fresh); err == nil || asProblem(err).Status != 503 || asProblem(err).wait == 0 {
+		t.Errorf("one more: %v; want 503", err)
+	}
+	q.leave(sourceOf(netip.MustParseAddr("10.0.0.1")))
+	if err := q.enter(fresh); err != nil {
+		t.Error(err)
 	}
 }

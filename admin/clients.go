@@ -101,6 +101,14 @@ func (cs *clients) mark(c net.Conn, busy bool) {
 	}
 }
 
+// hasGone reports whether a connection has given way, so that nobody waits for what is answered there.
+func (cs *clients) hasGone(c net.Conn) bool {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	o := cs.open[c]
+	return o == nil || o.gone
+}
+
 func (cs *clients) closeAll() {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()

@@ -180,8 +180,16 @@ func (s *Server) provePassword(c *fasthttp.RequestCtx, name, password string) (i
 	if who, ok := s.access.Load().basicAgain(name, password); ok {
 		return who, nil
 	}
+	source := sourceOf(from(c))
+	if err := s.queue.enter(source); err != nil {
+		return identity{}, err
+	}
+	defer s.queue.leave(source)
 	hashing.Lock()
 	defer hashing.Unlock()
+	if s.clients.hasGone(c.Conn()) {
+		return identity{}, problemf(fasthttp.StatusServiceUnavailable, "the connection had to give way to another")
+	}
 	return s.prove(c, func(a *access) (identity, bool) { return a.basic(name, password) })
 }
 

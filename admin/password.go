@@ -7,11 +7,13 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/valyala/fasthttp"
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/bcrypt"
 )
@@ -41,6 +43,57 @@ func passwordFits(hash []byte, password string) bool {
 // hashing is held while a password is checked, since each costs some 50 ms of a core that the data path may want, and with
 // argon2id up to 256 MiB: one at a time.
 var hashing sync.Mutex
+
+// How many may wait for hashing: of all, and of one source. It is a few seconds of waiting for the last.
+const (
+	maxQueue    = 256
+	maxOwnQueue = 64
+)
+
+// queue counts those who wait for hashing, so that strangers do not make it endless.
+type queue struct {
+	// Guarded by mu.
+	mu      sync.Mutex
+	waiting map[netip.Prefix]int
+	total   int
+}
+
+// enter counts one more, or says why there is no place.
+func (q *queue) enter(source netip.Prefix) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var p *problem
+	switch {
+	case q.waiting[source] >= maxOwnQueue:
+		p = problemf(fasthttp.StatusTooManyRequests, "%d passwords from there wait to be checked; try again later", maxOwnQueue)
+	case q.total >= maxQueue:
+		p = problemf(fasthttp.StatusServiceUnavailable, "%d passwords wait to be checked; try again later, or show a token", maxQueue)
+	default:
+		if q.waiting == nil {
+			q.waiting = map[netip.Prefix]int{}
+		}
+		q.waiting[source]++
+		q.total++
+		return nil
+	}
+	p.wait = 1
+	return p
+}
+
+func (q *queue) leave(source netip.Prefix) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.total--
+	if q.waiting[source]--; q.waiting[source] == 0 {
+		delete(q.waiting, source)
+	}
+}
+
+func (q *queue) length() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.total
+}
 
 // verified remembers for a while who has shown the right password: programs send it with each request. It keeps no password
 // but a keyed hash of it, under a key that never leaves the process.

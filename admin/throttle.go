@@ -15,8 +15,10 @@ const (
 
 // throttle slows those who guess credentials, by source: an IPv4 address, an IPv6 /64, or all of a unix socket.
 type throttle struct {
-	mu   sync.Mutex
-	debt map[netip.Prefix]time.Time // guarded by mu: until when the guesses made are paid for
+	// Guarded by mu.
+	mu    sync.Mutex
+	debt  map[netip.Prefix]time.Time // until when the guesses made are paid for
+	swept time.Time                  // when those that are paid were last left out
 }
 
 // sourceOf returns what of an address counts as one source.
@@ -58,9 +60,12 @@ func (t *throttle) account(a netip.Addr, now time.Time) netip.Prefix {
 	if _, known := t.debt[source]; known || len(t.debt) < maxGuessers {
 		return source
 	}
-	for s, paid := range t.debt {
-		if paid.Before(now) {
-			delete(t.debt, s)
+	if now.Sub(t.swept) >= time.Second {
+		t.swept = now
+		for s, paid := range t.debt {
+			if paid.Before(now) {
+				delete(t.debt, s)
+			}
 		}
 	}
 	if len(t.debt) < maxGuessers || !source.IsValid() {
