@@ -3,6 +3,7 @@ package admin
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -231,7 +232,10 @@ func TestRevokedCertificates(t *testing.T) {
 	})
 	dials := 0
 	g.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool, Certificates: []tls.Certificate{clients.Pair("client")}},
-		Dial: func(network, address string) (net.Conn, error) { dials++; return net.Dial(network, address) }}}
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			dials++
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}}}
 	if res, text := g.send("GET", "/api/v1/status", "", nil); res.StatusCode != 200 {
 		t.Fatalf("%d %s", res.StatusCode, text)
 	}
