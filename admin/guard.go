@@ -71,7 +71,7 @@ func harden(c *fasthttp.RequestCtx) {
 }
 
 // dataPolicy lets whatever a browser shows of an answer that is no page do nothing.
-const dataPolicy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
+const dataPolicy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // unread answers what could not be read as a request, after which fasthttp closes the connection.
 func (s *Server) unread(c *fasthttp.RequestCtx, err error) {
