@@ -347,7 +347,7 @@ func TestStrangersDoNotFillTheAudit(t *testing.T) {
 	if n := len(log.Calls); n != maxStrangers+1 || log.Calls[n-1].Who != "bearer:read" {
 		t.Errorf("%d calls, the oldest of %q; want %d, bearer:read", n, log.Calls[n-1].Who, maxStrangers+1)
 	}
-	if n, most := strings.Count(lines.String(), "\n"), 1+strangersLogged*(2+int(took/time.Second)); n > most {
+	if n, most := strings.Count(lines.String(), "\n"), 1+refusedLogged*(2+int(took/time.Second)); n > most {
 		t.Errorf("%d lines in the log after %v; want at most %d", n, took, most)
 	}
 }

@@ -144,7 +144,7 @@ func (s *Server) serve(e endpoint) fasthttp.RequestHandler {
 			s.fail(ctx, err)
 		}
 		if e.method != fasthttp.MethodGet {
-			s.audit(c, begun, err)
+			s.audit(c, e.needs, begun, err)
 		}
 	}
 }

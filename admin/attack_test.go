@@ -316,3 +316,26 @@ func TestQueueOfAll(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRefusedCallsDoNotFillTheAudit: who has credentials and calls what they are not for hides nothing that others did, and does not
+// fill the log.
+func TestRefusedCallsDoNotFillTheAudit(t *testing.T) {
+	var lines lockedBuffer
+	g := newGuarded(t, nil)
+	g.reload = g.nothingChanges
+	g.s.o.Log = slog.New(slog.NewTextHandler(&lines, nil))
+	g.send("POST", "/api/v1/reload", "", bearer("operate"+secretOf))
+	begun := time.Now()
+	for range maxAudit + maxRefused {
+		g.send("POST", "/api/v1/reload", "", bearer("read"+secretOf))
+	}
+	took := time.Since(begun)
+	_, body := g.send("GET", "/api/v1/audit", "", bearer("configure"+secretOf))
+	log := decoded[auditLog](t, body)
+	if n := len(log.Calls); n != maxRefused+1 || log.Calls[n-1].Who != "bearer:operate" || log.Calls[0].Who != "bearer:read" {
+		t.Errorf("%d calls, the oldest of %q; want %d, bearer:operate", n, log.Calls[n-1].Who, maxRefused+1)
+	}
+	if n, most := strings.Count(lines.String(), "\n"), 1+refusedLogged*(2+int(took/time.Second)); n > most {
+		t.Errorf("%d lines in the log after %v; want at most %d", n, took, most)
+	}
+}

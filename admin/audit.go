@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// How many calls are remembered: those of people known, of which the log has all, and those of strangers, who are turned away as
-// often as they like and are not to push the others out. Of theirs the log has some.
+// How many calls are remembered: those that people may make, of which the log has all, those that they may not, and those of
+// strangers. Who is turned away is so as often as he likes, and is not to push the others out; of that the log has some.
 const (
-	maxAudit        = 512
-	maxStrangers    = 128
-	strangersLogged = 10 // a second
+	maxAudit      = 512
+	maxRefused    = 128
+	maxStrangers  = 128
+	refusedLogged = 10 // a second, strangers among them
 )
 
 // auditEntry is a call that changed something, or tried to.
@@ -34,12 +35,14 @@ type auditLog struct {
 // audits is the last calls.
 type audits struct {
 	// Guarded by mu.
-	mu               sync.Mutex
-	known, strangers auditRing
-	second           int64 // of the last stranger, of Unix time
-	inSecond         int   // strangers in it
-	silent           int   // strangers since the last that was logged
-	count            int
+	mu       sync.Mutex
+	allowed  auditRing // what somebody may call, whatever came of it
+	refused  auditRing // to people known
+	strange  auditRing // refused to strangers
+	second   int64     // of the last that was refused, of Unix time
+	inSecond int       // refused in it
+	silent   int       // refused since the last that was logged
+	count    int
 }
 
 // auditRing is the last of some calls.
@@ -58,20 +61,24 @@ func (r *auditRing) add(e auditEntry, most int) {
 }
 
 // remember keeps a call, and returns whether it is to be logged, and how many before it were not.
-func (a *audits) remember(e auditEntry, stranger bool) (logged bool, silent int) {
+func (a *audits) remember(e auditEntry, refused, stranger bool) (logged bool, silent int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.count++
 	e.number = a.count
-	if !stranger {
-		a.known.add(e, maxAudit)
+	switch {
+	case stranger:
+		a.strange.add(e, maxStrangers)
+	case refused:
+		a.refused.add(e, maxRefused)
+	default:
+		a.allowed.add(e, maxAudit)
 		return true, 0
 	}
-	a.strangers.add(e, maxStrangers)
 	if now := e.Time.Unix(); now != a.second {
 		a.second, a.inSecond = now, 0
 	}
-	if a.inSecond++; a.inSecond > strangersLogged {
+	if a.inSecond++; a.inSecond > refusedLogged {
 		a.silent++
 		return false, 0
 	}
@@ -82,14 +89,14 @@ func (a *audits) remember(e auditEntry, stranger bool) (logged bool, silent int)
 // newest returns all calls, the newest first.
 func (a *audits) newest() []auditEntry {
 	a.mu.Lock()
-	all := slices.Concat(a.known.entries, a.strangers.entries)
+	all := slices.Concat(a.allowed.entries, a.refused.entries, a.strange.entries)
 	a.mu.Unlock()
 	slices.SortFunc(all, func(x, y auditEntry) int { return y.number - x.number })
 	return all
 }
 
 // audit remembers and logs a call that changed something, or tried to.
-func (s *Server) audit(c *call, begun time.Time, err error) {
+func (s *Server) audit(c *call, needs role, begun time.Time, err error) {
 	e := auditEntry{Time: rounded(begun), Who: c.who.String(), From: c.RemoteAddr().String(), Method: string(c.Method()),
 		Path: cutText(string(c.Path()), 256), Status: c.Response.StatusCode()}
 	if e.Who == "" {
@@ -98,13 +105,13 @@ func (s *Server) audit(c *call, begun time.Time, err error) {
 	if err != nil {
 		e.Error = cutText(err.Error(), 512)
 	}
-	logged, silent := s.audits.remember(e, err != nil && c.who.role == nobody)
+	logged, silent := s.audits.remember(e, err != nil && c.who.role < needs, err != nil && c.who.role == nobody)
 	if !logged {
 		return
 	}
 	more := []any{}
 	if silent > 0 {
-		more = append(more, "strangers_not_logged", silent)
+		more = append(more, "refused_not_logged", silent)
 	}
 	s.o.Log.Info("admin: "+e.Method+" "+e.Path, append([]any{"who", e.Who, "from", e.From, "status", e.Status, "error", e.Error,
 		"took", time.Since(begun).Round(time.Millisecond)}, more...)...)
