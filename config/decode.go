@@ -355,7 +355,7 @@ func (d *decoder) text(p *place, raw any, field any, want string) (string, bool)
 	out, used, unset, bad := expand(s, d.lookup)
 	p.fromEnv = len(used) > 0
 	for _, name := range used {
-		d.uses = append(d.uses, Use{field, lastKey(p.path), name})
+		d.uses = append(d.uses, Use{Field: field, Key: lastKey(p.path), Name: name})
 	}
 	if p.secret {
 		bad = cut(bad, len("${"))

@@ -9,10 +9,17 @@ import (
 
 // Reach is what a configuration has the process do on its host beside listening and connecting.
 type Reach struct {
-	Programs []any     // pointers to the tables that have programs started
-	Files    []*string // the fields that name files and folders, none of them empty; logs to stdout and stderr are none
+	Programs []any  // pointers to the tables that have programs started
+	Files    []File // and folders, none of them empty; logs to stdout and stderr are none
 	Sockets  []Socket
 	Uses     []Use
+}
+
+// File is a file or a folder that a field names.
+type File struct {
+	Field *string
+	Key   string // the last part of that of the field, without an index
+	To    string // where what is in it is sent; "" if it is not
 }
 
 // Socket is a unix socket to listen on or to connect to.
@@ -26,6 +33,7 @@ type Use struct {
 	Field any    // pointer
 	Key   string // the last part of that of the field, without an index
 	Name  string // of the variable
+	To    string // the server that the table is about, which may be shown it; "" if there is none
 }
 
 // Reach returns what c reaches for; nothing if no file was read.
@@ -56,9 +64,17 @@ func (d *decoder) reached() func() Reach {
 	if len(d.cfg.Admin.Upgrade) > 0 {
 		r.Programs = append(r.Programs, &d.cfg.Admin.Upgrade)
 	}
+	servers := d.servers()
 	for _, field := range d.files {
 		if s := *field; s != "" && s != "stdout" && s != "stderr" {
-			r.Files = append(r.Files, field)
+			f := File{Field: field}
+			if p, ok := d.places[field]; ok { // else it is a default, or taken from a field that is told
+				f.Key = lastKey(p.path)
+				if f.Key == "token_file" || f.Key == "password_file" {
+					f.To = servers[tableAround(p.path)]
+				}
+			}
+			r.Files = append(r.Files, f)
 		}
 	}
 	for field, p := range d.places {
@@ -66,7 +82,10 @@ func (d *decoder) reached() func() Reach {
 			r.Sockets = append(r.Sockets, Socket{field, path})
 		}
 	}
-	r.Uses = d.uses
+	for _, u := range d.uses {
+		u.To = servers[tableAround(d.places[u.Field].path)]
+		r.Uses = append(r.Uses, u)
+	}
 	return func() Reach { return r }
 }
 
@@ -85,28 +104,59 @@ func socketIn(field any) string {
 	return ""
 }
 
+// servers returns the URLs that tables have, by the path of the table.
+func (d *decoder) servers() map[string]string {
+	all := map[string]string{}
+	for field, p := range d.places {
+		v := reflect.ValueOf(field).Elem()
+		switch lastKey(p.path) {
+		case "url", "directory":
+			if v.Kind() == reflect.String { // also of a Secret, which would print as something else
+				all[tableAround(p.path)] = v.String()
+			}
+		case "endpoints":
+			if list, ok := v.Interface().([]string); ok {
+				all[tableAround(p.path)] = strings.Join(list, " ")
+			}
+		}
+	}
+	return all
+}
+
+// tableAround returns the path of the table that a key is in.
+func tableAround(path string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(withoutIndex(path), lastKey(path)), ".")
+}
+
+func withoutIndex(path string) string {
+	if strings.HasSuffix(path, "]") {
+		return path[:strings.LastIndexByte(path, '[')]
+	}
+	return path
+}
+
 // lastKey returns the last part of a key such as pools.web.backends[1].address, without an index.
 func lastKey(path string) string {
-	if strings.HasSuffix(path, "]") {
-		path = path[:strings.LastIndexByte(path, '[')]
-	}
+	path = withoutIndex(path)
 	return path[strings.LastIndexByte(path, '.')+1:]
 }
 
 // Beyond returns a mistake for each program that c would start and each file it names that the word of somebody who calls the
 // API is not enough for: to change the configuration is not to be root of the host. It passes what the configurations trusted
 // have too (a program with all that its table says), and files below the folder, which is absolute. A unix socket is a file: to
-// forward to one may be to be root. A variable of the environment may be what only its owner knows: it stays with keys of the
-// name under which a trusted configuration has it.
+// forward to one may be to be root. A file stays with keys of the name under which a trusted configuration has it: a private key
+// is no list whose lines are quoted, and no log that is written over. So does a variable of the environment, which may be what only
+// its owner knows; and where a table has a server, what it may be shown is sent to the same alone.
 func (c *Config) Beyond(folder string, trusted ...*Config) Errors {
 	var errs Errors
 	var programs []any
-	files, mayExec := map[string]bool{}, false
+	type file struct{ path, key, to string }
+	files, mayExec := map[file]bool{}, false
 	for _, t := range trusted {
 		r := t.Reach()
 		programs = append(programs, r.Programs...)
-		for _, field := range r.Files {
-			files[*field] = true
+		for _, f := range r.Files {
+			files[file{*f.Field, f.Key, f.To}] = true
 		}
 		mayExec = mayExec || t.Admin.AllowExec
 	}
@@ -118,11 +168,11 @@ func (c *Config) Beyond(folder string, trusted ...*Config) Errors {
 			errs = append(errs, e)
 		}
 	}
-	for _, field := range r.Files {
-		if files[*field] || isBelow(folder, *field) || c.at == nil || c.at(field) == nil { // or a default, or taken from a field that is told
+	for _, f := range r.Files {
+		if files[file{*f.Field, f.Key, f.To}] || isBelow(folder, *f.Field) || c.at == nil || c.at(f.Field) == nil { // or a default, or taken from a field that is told
 			continue
 		}
-		e := c.Mistake(field, "a configuration that comes by the API may name files in "+escape(folder)+" and those that are in use already")
+		e := c.Mistake(f.Field, "a configuration that comes by the API may name files in "+escape(folder)+" and those that are in use already, for the same purpose")
 		e.Hint = "admin.allow_exec = true in the file allows it"
 		errs = append(errs, e)
 	}
@@ -154,18 +204,18 @@ func (c *Config) beyondSockets(folder string, trusted []*Config) (errs Errors) {
 }
 
 func (c *Config) beyondVariables(trusted []*Config) (errs Errors) {
-	type use struct{ key, name string }
+	type use struct{ key, name, to string }
 	known := map[use]bool{}
 	for _, t := range trusted {
 		for _, u := range t.Reach().Uses {
-			known[use{u.Key, u.Name}] = true
+			known[use{u.Key, u.Name, u.To}] = true
 		}
 	}
 	for _, u := range c.Reach().Uses {
-		if known[use{u.Key, u.Name}] || c.at == nil || c.at(u.Field) == nil {
+		if known[use{u.Key, u.Name, u.To}] || c.at == nil || c.at(u.Field) == nil {
 			continue
 		}
-		e := c.Mistake(u.Field, "a configuration that comes by the API may use variables of the environment only in keys that use them already")
+		e := c.Mistake(u.Field, "a configuration that comes by the API may use variables of the environment only in keys that use them already, beside the same server")
 		e.Hint = "admin.allow_exec = true in the file allows it"
 		errs = append(errs, e)
 	}

@@ -158,3 +158,42 @@ func parseText(t *testing.T, text string) *Config {
 	}
 	return c
 }
+
+// TestBeyondElsewhere: what a trusted configuration names for one purpose is not for another: a key is no list whose lines are quoted,
+// no log that is written over, and no password that is sent; and what is sent goes where it goes already.
+func TestBeyondElsewhere(t *testing.T) {
+	t.Setenv("AWE4LB_TEST_SECRET", "0123456789abcdef")
+	source := func(pool, url, secret string) string {
+		return "[pools." + pool + "]\n[pools." + pool + ".discovery]\nkind = \"http\"\nurl = \"" + url + "\"\n" + secret + "\n"
+	}
+	etcd := func(pool, url string) string {
+		return "[pools." + pool + "]\n[pools." + pool + ".discovery]\nkind = \"etcd\"\nprefix = \"x\"\nendpoints = [\"" + url + "\"]\nuser = \"u\"\npassword_file = \"/run/etcd\"\n"
+	}
+	push := "[admin.push]\nurl = \"http://good/\"\nbearer_token = \"${AWE4LB_TEST_SECRET}\"\n"
+	trusted := parseText(t, push+"[admin.tokens.t]\nfile = \"/run/admin\"\n[frontends.f]\nbind = [\"127.0.0.1:1\"]\npool = \"a\"\ntls = { certificates = [{ cert = \"/c.pem\", key = \"/k.pem\" }] }\n"+
+		source("a", "http://good/", "token_file = \"/run/token\"")+source("b", "http://good/", "token = \"${AWE4LB_TEST_SECRET}\"")+etcd("c", "http://good/"))
+	for text, want := range map[string]string{
+		source("x", "http://good/", "token_file = \"/run/token\""):              "",
+		source("x", "http://evil/", "token_file = \"/run/token\""):              "pools.x.discovery.token_file",
+		source("x", "http://good/", "token_file = \"/run/admin\""):              "pools.x.discovery.token_file",
+		source("x", "http://good/", "user = \"u\"\npassword_file = \"/k.pem\""): "pools.x.discovery.password_file",
+		source("x", "http://good/", "token = \"${AWE4LB_TEST_SECRET}\""):        "",
+		source("x", "http://evil/", "token = \"${AWE4LB_TEST_SECRET}\""):        "pools.x.discovery.token",
+		etcd("x", "http://good/"):                                               "",
+		etcd("x", "http://evil/"):                                               "pools.x.discovery.password_file",
+		push:                                                                    "",
+		strings.Replace(push, "good", "evil", 1):                                "admin.push.bearer_token",
+		"[frontends.g]\nbind = [\"127.0.0.1:2\"]\ntls = { certificates = [{ cert = \"/c.pem\", key = \"/k.pem\" }] }\n": "",
+		"[frontends.g]\nbind = [\"127.0.0.1:2\"]\naccess = { rules = [{ deny_file = \"/k.pem\" }] }\n":                  "frontends.g.access.rules[0].deny_file",
+		"[log]\noutput = \"/k.pem\"\n":                                    "log.output",
+		"[pools.x]\ndiscovery = { kind = \"file\", path = \"/k.pem\" }\n": "pools.x.discovery.path",
+	} {
+		var got []string
+		for _, e := range parseText(t, text).Beyond("/dir/files", trusted) {
+			got = append(got, e.Key)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s\ngot %q, want %q", text, got, want)
+		}
+	}
+}
