@@ -29,7 +29,9 @@ type Error struct {
 // Error returns the mistake as one line, without a newline.
 func (e *Error) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s:%d: ", escape(e.File), e.Line)
+	if e.Line > 0 || e.File != "" { // else it is about what is nowhere
+		fmt.Fprintf(&b, "%s:%d: ", escape(e.File), e.Line)
+	}
 	if e.Key != "" {
 		b.WriteString(e.Key)
 		b.WriteString(": ")

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -146,7 +147,8 @@ func lastKey(path string) string {
 // have too (a program with all that its table says), and files below the folder, which is absolute. A unix socket is a file: to
 // forward to one may be to be root. A file stays with keys of the name under which a trusted configuration has it: a private key
 // is no list whose lines are quoted, and no log that is written over. So does a variable of the environment, which may be what only
-// its owner knows; and where a table has a server, what it may be shown is sent to the same alone.
+// its owner knows; and where a table has a server, what it may be shown is sent to the same alone. What sources may be asked at
+// is not widened.
 func (c *Config) Beyond(folder string, trusted ...*Config) Errors {
 	var errs Errors
 	var programs []any
@@ -178,11 +180,26 @@ func (c *Config) Beyond(folder string, trusted ...*Config) Errors {
 	}
 	errs = append(errs, c.beyondSockets(folder, trusted)...)
 	errs = append(errs, c.beyondVariables(trusted)...)
+	if len(trusted) > 0 && !slices.ContainsFunc(trusted, func(t *Config) bool { return narrower(c.Engine.DiscoveryAllow, t.Engine.DiscoveryAllow) }) {
+		e := c.Mistake(&c.Engine.DiscoveryAllow, "the API cannot widen what sources of discovery may be asked at, only narrow it")
+		if e.Key == "" { // it is left out, which is the widest
+			e = &Error{Key: "engine.discovery_allow", Problem: e.Problem}
+		}
+		e.Hint = "change it in the file and reload"
+		errs = append(errs, e)
+	}
 	if c.Admin.AllowExec && !mayExec {
 		errs = append(errs, c.Mistake(&c.Admin.AllowExec, "the API cannot turn this on: write it into the file and reload"))
 	}
 	errs.sort()
 	return slices.CompactFunc(errs, func(a, b *Error) bool { return a.Key == b.Key && a.Problem == b.Problem }) // structs that share a table
+}
+
+// narrower reports whether a list of prefixes allows nothing that another does not; one that is empty allows all.
+func narrower(list, than []netip.Prefix) bool {
+	return len(than) == 0 || len(list) > 0 && !slices.ContainsFunc(list, func(p netip.Prefix) bool {
+		return !slices.ContainsFunc(than, func(t netip.Prefix) bool { return t.Bits() <= p.Bits() && t.Contains(p.Addr()) })
+	})
 }
 
 func (c *Config) beyondSockets(folder string, trusted []*Config) (errs Errors) {

@@ -161,6 +161,35 @@ func parseText(t *testing.T, text string) *Config {
 
 // TestBeyondElsewhere: what a trusted configuration names for one purpose is not for another: a key is no list whose lines are quoted,
 // no log that is written over, and no password that is sent; and what is sent goes where it goes already.
+// TestBeyondDiscoveryAllow: who may change the configuration does not reach by discovery what that is to be kept from.
+func TestBeyondDiscoveryAllow(t *testing.T) {
+	list := func(prefixes ...string) string {
+		if prefixes == nil {
+			return ""
+		}
+		return "[engine]\ndiscovery_allow = [\"" + strings.Join(prefixes, "\", \"") + "\"]\n"
+	}
+	for _, tc := range []struct {
+		trusted, sent string
+		ok            bool
+	}{
+		{"", "", true},
+		{"", list("10.0.0.0/8"), true},
+		{list("10.0.0.0/8", "fd00::/8"), list("fd00:1::/32", "10.1.0.0/16"), true},
+		{list("10.0.0.0/8"), list("10.0.0.0/8"), true},
+		{list("10.0.0.0/8"), "", false},
+		{list("10.0.0.0/8"), list("10.0.0.0/7"), false},
+		{list("10.0.0.0/8"), list("10.1.0.0/16", "192.168.0.1"), false},
+		{list("10.0.0.0/8"), list("0.0.0.0/0", "::/0"), false},
+		{list("10.0.0.0/8"), list("::/0"), false},
+	} {
+		errs := parseText(t, tc.sent).Beyond("/dir/files", parseText(t, tc.trusted))
+		if (len(errs) == 0) != tc.ok || len(errs) > 0 && errs[0].Key != "engine.discovery_allow" {
+			t.Errorf("%q after %q: %v", tc.sent, tc.trusted, errs)
+		}
+	}
+}
+
 func TestBeyondElsewhere(t *testing.T) {
 	t.Setenv("AWE4LB_TEST_SECRET", "0123456789abcdef")
 	source := func(pool, url, secret string) string {
