@@ -35,6 +35,7 @@ type changed struct {
 	Warnings    []string `json:"warnings,omitempty" description:"with dry_run"`
 	DryRun      bool     `json:"dry_run"`
 	Unsaved     bool     `json:"unsaved" description:"what runs is in memory only: a reload drops it"`
+	Text        string   `json:"text,omitempty" description:"with dry_run: what would run, as /api/v1/config would show it"`
 }
 
 func (s *Server) putFrontend(c *call) (any, error) {
@@ -176,8 +177,13 @@ func (s *Server) edit(c *call, what func(now *Running, in *config.Document) ([]e
 		if err != nil {
 			return nil, c.within(edits[0].path, err)
 		}
+		shown, err := config.Redact(now.Name, text)
+		if err != nil {
+			return nil, err
+		}
+		c.setETag(tag) // of what it would change
 		r := preview.Report
-		return &changed{r.Version, r.Changes, r.NeedRestart, preview.Warnings, true, !q.Persist && confstore.Tag(text) != now.Stored}, nil
+		return &changed{r.Version, r.Changes, r.NeedRestart, preview.Warnings, true, !q.Persist && confstore.Tag(text) != now.Stored, string(shown)}, nil
 	}
 	if q.Persist {
 		staged, err := s.o.Configs.Store().Stage(now.Name, text, c.who.String(), func(stored string) error {
@@ -197,5 +203,5 @@ func (s *Server) edit(c *call, what func(now *Running, in *config.Document) ([]e
 		return nil, c.within(edits[0].path, err)
 	}
 	c.setETag(confstore.Tag(text))
-	return &changed{r.Version, r.Changes, r.NeedRestart, nil, false, ch.Stored != confstore.Tag(text)}, nil
+	return &changed{r.Version, r.Changes, r.NeedRestart, nil, false, ch.Stored != confstore.Tag(text), ""}, nil
 }

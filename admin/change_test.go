@@ -23,6 +23,13 @@ func (r *rig) file() string {
 	return string(text)
 }
 
+// tag returns the version of what runs.
+func (r *rig) tag() string {
+	r.t.Helper()
+	_, _, h := r.body("GET", "/api/v1/config", "", "")
+	return h.Get("ETag")
+}
+
 func TestChanges(t *testing.T) {
 	r := newRig(t, "127.0.0.1:9")
 	before := r.file()
@@ -32,9 +39,15 @@ func TestChanges(t *testing.T) {
 	if !dry.DryRun || !dry.Unsaved || len(dry.Changes) == 0 || len(dry.Warnings) == 0 || r.d.Snapshot().Pool("new") != nil {
 		t.Errorf("%+v", dry)
 	}
+	if _, _, h := r.body("PUT", "/api/v1/pools/new?dry_run=true", asJSON, put); h.Get("ETag") != r.tag() {
+		t.Errorf("a dry run of version %s says it is of %s", r.tag(), h.Get("ETag"))
+	}
 	did := decoded[changed](t, r.want(200, "PUT", "/api/v1/pools/new", asJSON, put))
 	if fmt.Sprint(did.Changes) != fmt.Sprint(dry.Changes) || !did.Unsaved || r.d.Snapshot().Pool("new") == nil {
 		t.Errorf("%+v; the dry run said %+v", did, dry)
+	}
+	if _, text, _ := r.body("GET", "/api/v1/config", "", ""); did.Text != "" || dry.Text != text || !strings.Contains(text, "[pools.new]") {
+		t.Errorf("the dry run said %s; it became %s", dry.Text, text)
 	}
 	if r.file() != before {
 		t.Error("the file has changed")

@@ -3,6 +3,8 @@ package admin
 import (
 	"awe4lb/config"
 	"awe4lb/engine"
+
+	"github.com/valyala/fasthttp"
 )
 
 // The limits that are set, how near they are, and how often they were met.
@@ -10,7 +12,44 @@ import (
 func limitEndpoints() []endpoint {
 	return []endpoint{
 		{"GET", "/api/v1/limits", reader, "the limits that are set, how near they are, and how often they were met", nil, nil, limitList{}, (*Server).limits},
+		{"GET", "/api/v1/limits/sources", reader, "the sources that are nearest to what one source may have, the nearest first", busySourcesQuery{}, nil, busySourceList{}, (*Server).busySources},
 	}
+}
+
+type busySourcesQuery struct {
+	Frontend string `query:"frontend"`
+	Limit    int    `query:"limit" description:"1 to 1000; default 100"`
+}
+
+// busySourceList has sources of the frontends that limit what one has at once. Rates of sources are kept by hashes, not by who they are
+// of.
+type busySourceList struct {
+	Sources []busySource `json:"sources"`
+}
+
+type busySource struct {
+	Frontend string `json:"frontend"`
+	Source   string `json:"source" description:"an address, or a prefix"`
+	Open     int    `json:"open" description:"sessions or flows"`
+	Limit    int    `json:"limit" description:"max_connections_per_source, or udp.max_flows_per_source: with so many open the next is refused"`
+}
+
+func (s *Server) busySources(c *call) (any, error) {
+	q := busySourcesQuery{Limit: 100}
+	if err := c.query(&q); err != nil {
+		return nil, err
+	}
+	if q.Limit < 1 || q.Limit > 1000 {
+		return nil, problemf(fasthttp.StatusBadRequest, "limit: got %d; want 1 to 1000", q.Limit)
+	}
+	if q.Frontend != "" && s.o.Director.Snapshot().Frontend(q.Frontend) == nil {
+		return nil, notFound("frontend", q.Frontend)
+	}
+	out := busySourceList{[]busySource{}}
+	for _, b := range s.o.Engine.BusiestSources(q.Frontend, q.Limit) {
+		out.Sources = append(out.Sources, busySource{b.Frontend, sourceName(b.Source), b.Open, b.Limit})
+	}
+	return out, nil
 }
 
 type limitList struct {

@@ -15,6 +15,7 @@ func persistenceEndpoints() []endpoint {
 	return []endpoint{
 		{"GET", "/api/v1/persistence", reader, "the pools with persistence", nil, nil, persistenceList{}, (*Server).persistence},
 		{"GET", "/api/v1/persistence/{pool}", reader, "the clients of a pool that have a backend, a page at a time", persistenceQuery{}, nil, stickList{}, (*Server).sticks},
+		{"GET", "/api/v1/persistence/{pool}/{client}", reader, "the backend of the client of that address", nil, nil, stickStatus{}, (*Server).stick},
 		{"DELETE", "/api/v1/persistence/{pool}", operator, "forget them all", nil, nil, forgotten{}, (*Server).unstickAll},
 		{"DELETE", "/api/v1/persistence/{pool}/{client}", operator, "forget the client of that address", nil, nil, nil, (*Server).unstick},
 	}
@@ -89,16 +90,49 @@ func (s *Server) sticks(c *call) (any, error) {
 	entries, next := p.StickEntries(from, q.Limit)
 	out := stickList{Clients: []stickStatus{}}
 	for _, e := range entries {
-		client := e.Client.String()
-		if e.Client.IsSingleIP() {
-			client = e.Client.Addr().String()
-		}
-		out.Clients = append(out.Clients, stickStatus{client, e.Backend, e.Idle.Seconds(), e.Left.Seconds()})
+		out.Clients = append(out.Clients, stickStatusOf(e))
 	}
 	if next >= 0 {
 		out.Next = strconv.Itoa(next)
 	}
 	return out, nil
+}
+
+func stickStatusOf(e balancer.StickEntry) stickStatus {
+	return stickStatus{sourceName(e.Client), e.Backend, e.Idle.Seconds(), e.Left.Seconds()}
+}
+
+// sourceName is a prefix, or an address where it is one.
+func sourceName(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+func (s *Server) stick(c *call) (any, error) {
+	p, client, err := s.stickyClient(c)
+	if err != nil {
+		return nil, err
+	}
+	e, ok := p.StickEntry(client)
+	if !ok {
+		return nil, notFound("client", c.param("client"))
+	}
+	return stickStatusOf(e), nil
+}
+
+// stickyClient returns the pool and the client in the path.
+func (s *Server) stickyClient(c *call) (*balancer.Pool, netip.Addr, error) {
+	p, err := s.sticky(c)
+	if err != nil {
+		return nil, netip.Addr{}, err
+	}
+	client, err := netip.ParseAddr(c.param("client"))
+	if err != nil {
+		return nil, client, problemf(fasthttp.StatusBadRequest, "client: got %q; want an address", cutText(c.param("client"), 80))
+	}
+	return p, client, nil
 }
 
 func (s *Server) unstickAll(c *call) (any, error) {
@@ -110,13 +144,9 @@ func (s *Server) unstickAll(c *call) (any, error) {
 }
 
 func (s *Server) unstick(c *call) (any, error) {
-	p, err := s.sticky(c)
+	p, client, err := s.stickyClient(c)
 	if err != nil {
 		return nil, err
-	}
-	client, err := netip.ParseAddr(c.param("client"))
-	if err != nil {
-		return nil, problemf(fasthttp.StatusBadRequest, "client: got %q; want an address", cutText(c.param("client"), 80))
 	}
 	if !p.Unstick(client) {
 		return nil, notFound("client", c.param("client"))

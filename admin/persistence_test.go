@@ -40,6 +40,15 @@ func TestPersistenceByAPI(t *testing.T) {
 	if c := page.Clients[0]; !member || c.Left < 3500 || c.Left > 3600 {
 		t.Errorf("%+v", c)
 	}
+	var one stickStatus
+	if r.call("GET", "/api/v1/persistence/p/127.0.0.1", "", &one); one.Backend != page.Clients[0].Backend || one.Client != "127.0.0.1" {
+		t.Errorf("looked up: %+v", one)
+	}
+	for path, want := range map[string]int{"/p/127.0.0.2": 404, "/p/nobody": 400, "/none/127.0.0.1": 404, "/unused/127.0.0.1": 409} {
+		if code := r.call("GET", "/api/v1/persistence"+path, "", nil); code != want {
+			t.Errorf("GET %s: %d; want %d", path, code, want)
+		}
+	}
 	for path, want := range map[string]int{"/p/127.0.0.2": 404, "/p/nobody": 400, "/none/127.0.0.1": 404, "/unused/127.0.0.1": 409, "/p/127.0.0.1": 204} {
 		if code := r.call("DELETE", "/api/v1/persistence"+path, "", nil); code != want {
 			t.Errorf("DELETE %s: %d; want %d", path, code, want)
@@ -80,5 +89,28 @@ func TestLimitsByAPI(t *testing.T) {
 	}
 	if l := got["frontend d udp.max_flows"]; l.Value != 65536 || *l.Now != 0 {
 		t.Errorf("%+v", l)
+	}
+}
+
+// TestBusySourcesByAPI: who has the most of what the limits allow comes first.
+func TestBusySourcesByAPI(t *testing.T) {
+	r := newRig(t, lbtest.Echo(t))
+	r.traffic()
+	var list busySourceList
+	r.call("GET", "/api/v1/limits/sources", "", &list)
+	if len(list.Sources) != 1 || list.Sources[0] != (busySource{"f", "127.0.0.1", 1, 1000}) {
+		t.Errorf("%+v", list)
+	}
+	r.call("GET", "/api/v1/limits/sources?frontend=f&limit=1", "", &list)
+	if len(list.Sources) != 1 {
+		t.Errorf("of f: %+v", list)
+	}
+	if r.call("GET", "/api/v1/limits/sources?frontend=d", "", &list); len(list.Sources) != 0 || list.Sources == nil {
+		t.Errorf("of d: %+v", list)
+	}
+	for query, want := range map[string]int{"limit=0": 400, "limit=1001": 400, "frontend=none": 404} {
+		if code := r.call("GET", "/api/v1/limits/sources?"+query, "", nil); code != want {
+			t.Errorf("%s: %d; want %d", query, code, want)
+		}
 	}
 }

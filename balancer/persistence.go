@@ -197,14 +197,35 @@ func (p *Pool) StickEntries(from, limit int) (entries []StickEntry, next int) {
 		if len(entries) == limit {
 			return entries, i
 		}
-		entry := StickEntry{Client: t.prefix(e.key), Idle: time.Duration(max(int64(now)-int64(e.used), 0)) * time.Second}
-		entry.Left = time.Duration(ttl)*time.Second - entry.Idle
-		if m := p.sticks.byID[e.id]; m != nil {
-			entry.Backend = m.Name
-		}
-		entries = append(entries, entry)
+		entries = append(entries, p.sticks.entry(e, now))
 	}
 	return entries, -1
+}
+
+// entry returns what is told of e.
+func (s *sticks) entry(e stuck, now uint32) StickEntry {
+	entry := StickEntry{Client: s.table.prefix(e.key), Idle: time.Duration(max(int64(now)-int64(e.used), 0)) * time.Second}
+	entry.Left = time.Duration(s.ttl)*time.Second - entry.Idle
+	if m := s.byID[e.id]; m != nil {
+		entry.Backend = m.Name
+	}
+	return entry
+}
+
+// StickEntry returns the entry of a client, or that of the prefix that stands for it, and whether there is one. To look is not
+// to come: it is forgotten when it would have been. Safe from any goroutine.
+func (p *Pool) StickEntry(client netip.Addr) (StickEntry, bool) {
+	if p.sticks == nil || !client.IsValid() {
+		return StickEntry{}, false
+	}
+	t, now := p.sticks.table, stickClock()
+	k := t.key(client)
+	b, _ := t.bucket(k)
+	e := b.entry(k)
+	if e.id == 0 || expired(e.used, now, p.sticks.ttl) {
+		return StickEntry{}, false
+	}
+	return p.sticks.entry(e, now), true
 }
 
 // Unstick forgets which backend a client has, with all clients of its prefix where those have one together, and reports whether

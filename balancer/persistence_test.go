@@ -197,9 +197,21 @@ func TestStickInTime(t *testing.T) {
 		if len(entries) != 1 || next != -1 || entries[0] != (StickEntry{netip.PrefixFrom(client, 32), first.Name, 0, time.Minute}) {
 			t.Errorf("got %+v, %d", entries, next)
 		}
-		time.Sleep(62 * time.Second)
+		time.Sleep(20 * time.Second)
+		for range 2 { // to look is not to come
+			if e, ok := p.StickEntry(client); !ok || e != (StickEntry{netip.PrefixFrom(client, 32), first.Name, 20 * time.Second, 40 * time.Second}) {
+				t.Errorf("got %+v, %v", e, ok)
+			}
+		}
+		if e, ok := p.StickEntry(client.Next()); ok {
+			t.Errorf("somebody else has %+v", e)
+		}
+		time.Sleep(42 * time.Second)
 		if entries, _ := p.StickEntries(0, 10); len(entries) != 0 {
 			t.Errorf("still there: %v", entries)
+		}
+		if e, ok := p.StickEntry(client); ok {
+			t.Errorf("still there: %+v", e)
 		}
 		if b := p.PickFor(client, 0, nil); b == first { // five backends in turn: the next one
 			t.Error("not forgotten")
@@ -259,6 +271,9 @@ func TestStickKeys(t *testing.T) {
 		t.Error("clients without an address stick together")
 	}
 	none := built(pool("roundrobin", "1"))
+	if _, ok := none.StickEntry(netip.MustParseAddr("::1")); ok {
+		t.Error("a pool without persistence knows a client")
+	}
 	if _, ok := none.StickStats(); ok || none.Unstick(netip.MustParseAddr("::1")) || none.UnstickAll() != 0 {
 		t.Error("a pool without persistence has some")
 	}

@@ -234,6 +234,18 @@ func (t *stickTable) at(place int) stuck {
 	}
 }
 
+// entry returns the entry of k; its id is 0 when there is none. Not for the data path.
+func (b *stickBucket) entry(k stickKey) stuck {
+	for {
+		seq := b.seq.Load()
+		_, id, used := b.look(k)
+		if seq&1 == 0 && b.seq.Load() == seq {
+			return stuck{k, id, used}
+		}
+		runtime.Gosched()
+	}
+}
+
 // places returns how many entries there is room for.
 func (t *stickTable) places() int { return len(t.buckets) * stickWays }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -60,6 +61,19 @@ func TestSourceTable(t *testing.T) {
 		}
 		if table.tracked() != len(model) {
 			t.Fatalf("%d sources tracked; want %d", table.tracked(), len(model))
+		}
+		if rand.IntN(1000) > 0 {
+			continue
+		}
+		listed := map[[16]byte]int{}
+		table.each(func(source netip.Prefix, open int) {
+			if source != source.Masked() || source.Bits() != map[bool]int{true: 32, false: 64}[source.Addr().Is4()] {
+				t.Fatalf("listed as %v", source)
+			}
+			listed[source.Addr().As16()] += open
+		})
+		if !maps.Equal(listed, model) {
+			t.Fatalf("%d sources are listed; want %d", len(listed), len(model))
 		}
 	}
 	for _, a := range held {
