@@ -276,6 +276,13 @@ func TestCompletionOfWhatRuns(t *testing.T) {
 		{[]string{"backends", ""}, "p\n:4\n"},
 		{[]string{"sessions", "--frontend", ""}, "f\n:4\n"},
 		{[]string{"kill", "--backend", ""}, backend + "\tof p\n:4\n"},
+		{[]string{"backend", "add", ""}, "p/\n:4\n"},
+		{[]string{"backend", "remove", ""}, "p/" + backend + "\tup\n:4\n"},
+		{[]string{"pool", "put", ""}, "p\n:4\n"},
+		{[]string{"pool", "put", "p", ""}, ":0\n"},
+		{[]string{"frontend", "delete", ""}, "f\n:4\n"},
+		{[]string{"persistence", "get", ""}, "p\n:4\n"},
+		{[]string{"limits", "sources", "--frontend", ""}, "f\n:4\n"},
 		{[]string{"log-level", ""}, "debug\ninfo\nwarn\nerror\n:"},
 		{[]string{"status", "-o", ""}, "json\ntext\nwide\n:4\n"},
 	} {

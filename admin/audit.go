@@ -99,6 +99,9 @@ func (a *audits) newest() []auditEntry {
 func (s *Server) audit(c *call, needs role, begun time.Time, err error) {
 	e := auditEntry{Time: rounded(begun), Who: c.who.String(), From: c.RemoteAddr().String(), Method: string(c.Method()),
 		Path: cutText(string(c.Path()), 256), Status: c.Response.StatusCode()}
+	if c.QueryArgs().GetBool("dry_run") {
+		e.Path += "?dry_run=true" // it changed nothing
+	}
 	if e.Who == "" {
 		e.Who = "unknown"
 	}

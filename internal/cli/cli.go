@@ -152,8 +152,9 @@ func newRoot(p Program) *cobra.Command {
 	loadForCompletion = p.adminOf
 	group(root, "run", "Run it", newRun(p), newCheck(p), newDemo(p))
 	group(root, "watch", "Watch what runs", newStatus(p), newTop(p), newFrontends(p), newPools(p), newBackends(p), newSessions(p), newEvents(p),
-		newHealth(p), newDiscovery(p))
-	group(root, "change", "Change what runs", newDrain(p), newMaintenance(p), newEnable(p), newWeight(p), newKill(p), newConfig(p), newReload(p), newLogLevel(p))
+		newHealth(p), newDiscovery(p), newPersistence(p), newLimits(p), newCertificates(p), newShards(p), newHistory(p), newAudit(p), newWhoami(p))
+	group(root, "change", "Change what runs", newDrain(p), newMaintenance(p), newEnable(p), newWeight(p), newKill(p), newBackend(p), newFrontend(p),
+		newPool(p), newConfig(p), newReload(p), newLogLevel(p), newUpgrade(p), newShutdown(p))
 	group(root, "tools", "Tools", newCert(p), newPassword(), newConvert(), newVersion(p))
 	root.SetHelpCommandGroupID("tools")
 	root.SetCompletionCommandGroupID("tools")
@@ -240,17 +241,6 @@ else with 1.`,
 	}
 	configFlag(c, &path)
 	return c
-}
-
-func newVersion(p Program) *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "print the version",
-		Args:  cobra.NoArgs,
-		Run: func(c *cobra.Command, _ []string) {
-			printVersion(c.OutOrStdout(), p)
-		},
-	}
 }
 
 func printVersion(w io.Writer, p Program) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"awe4lb/internal/client"
@@ -125,11 +124,8 @@ func newWeight(p Program) *cobra.Command {
 
 // backendPath returns the path of POOL/BACKEND in the API.
 func backendPath(name string) (string, error) {
-	pool, address, ok := strings.Cut(name, "/")
-	if !ok || pool == "" || address == "" {
-		return "", fmt.Errorf("got %q; want POOL/BACKEND, such as web/127.0.0.1:9001: 'awe4lb backends' lists them", name)
-	}
-	return "/api/v1/pools/" + pool + "/backends/" + address, nil
+	pool, address, err := splitBackend(name)
+	return "/api/v1/pools/" + pool + "/backends/" + address, err
 }
 
 // order orders something of a backend and prints how it is then.

@@ -311,20 +311,22 @@ func (c *call) confirm(what string, yes bool) error {
 }
 
 // printReport prints what a change changes.
-func (c *call) printReport(r *client.Report) {
+func (c *call) printReport(r *client.Report) { writeReport(c.OutOrStdout(), r) }
+
+func writeReport(w io.Writer, r *client.Report) {
 	for _, ch := range r.Changes {
 		parts := []string{ch.Kind, ch.Name, ch.Action}
 		line := strings.Join(strings.Fields(strings.Join(parts, " ")), " ")
 		if ch.Detail != "" {
 			line += ": " + ch.Detail
 		}
-		c.printf("%s\n", human.Printable(line))
+		fmt.Fprintf(w, "%s\n", human.Printable(line))
 	}
 	if len(r.Changes) == 0 {
-		c.printf("nothing changes\n")
+		fmt.Fprintf(w, "nothing changes\n")
 	}
 	for _, key := range r.NeedRestart {
-		c.printf("%s needs a restart\n", human.Printable(key))
+		fmt.Fprintf(w, "%s needs a restart\n", human.Printable(key))
 	}
 }
 
