@@ -94,11 +94,11 @@ ui-test: build admin/ui/node_modules ## the page in a real browser, in front of 
 	./internal/e2e/deps.sh chromium-headless-shell chromium-headless-shell
 	cd admin/ui && AWE4LB='$(CURDIR)/bin/awe4lb' npm test
 
-ui-shots: admin/ui/node_modules ## the same, and the pictures of docs/ui.md anew
+ui-shots: admin/ui/node_modules ## the first half of the same, and the pictures of docs/ui.md anew
 	@$(MAKE) --no-print-directory build VERSION=dev # no name of a commit in pictures
 	./internal/e2e/deps.sh chromium-headless-shell chromium-headless-shell pngquant pngquant
 	@set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
-	(cd admin/ui && AWE4LB='$(CURDIR)/bin/awe4lb' SHOTS="$$tmp" npm test); \
+	(cd admin/ui && AWE4LB='$(CURDIR)/bin/awe4lb' SHOTS="$$tmp" node --test test/page.test.mjs); \
 	rm -rf docs/ui; mkdir docs/ui; \
 	for f in $$(grep -o 'ui/[a-z0-9-]*[.]png' docs/ui.md | cut -c4-); do pngquant --speed 1 --strip --output "docs/ui/$$f" 64 "$$tmp/$$f"; done; \
 	ls -s docs/ui

@@ -14,11 +14,13 @@ import { Events } from './views/events'
 import { FrontendView } from './views/frontend'
 import { Frontends } from './views/frontends'
 import { Help } from './views/help'
+import { Limits } from './views/limits'
 import { Login } from './views/login'
 import { Nowhere } from './views/nowhere'
 import { Overview } from './views/overview'
 import { PoolView } from './views/pool'
 import { Pools } from './views/pools'
+import { Process } from './views/process'
 import { Sessions } from './views/sessions'
 import { views } from './views'
 
@@ -29,6 +31,8 @@ function view(): ComponentChildren {
     case 'frontends': return name === undefined ? <Frontends /> : <FrontendView key={name} name={name} />
     case 'pools': return name === undefined ? <Pools /> : <PoolView key={name} name={name} />
     case 'sessions': return <Sessions />
+    case 'limits': return <Limits />
+    case 'process': return <Process />
     case 'events': return <Events />
     case 'certificates': return <Certificates />
     case 'configuration': return <Configuration key={name} name={name} />

@@ -81,6 +81,8 @@ export interface Pool {
 
 export interface Persistence { entries: number; max_entries: number; hits: number; misses: number; moves: number; evictions: number }
 
+export interface Stick { client: string; backend: string; idle_seconds: number; left_seconds: number }
+
 export interface Rule { match: string; pool: string; passthrough?: boolean }
 
 export interface Frontend {
@@ -195,6 +197,18 @@ export interface Mistake { file?: string; line?: number; key?: string; message: 
 export interface Change { kind: string; name: string; action: string; detail?: string }
 
 export interface Report { version?: number; changes: Change[]; need_restart?: string[] }
+
+// Changed is what a change of one table did, or would do; text is what would run.
+export interface Changed extends Report { warnings?: string[]; dry_run: boolean; unsaved: boolean; text?: string }
+
+// now is missing where a limit is of each source, or a rate; hits where nobody counts.
+export interface Limit { scope: 'process' | 'frontend' | 'pool' | 'backend'; name?: string; limit: string; value: number; now?: number; hits?: number }
+
+export interface BusySource { frontend: string; source: string; open: number; limit: number }
+
+export interface AuditEntry { time: string; who: string; from: string; method: string; path: string; status: number; error?: string }
+
+export interface Shard { sessions: number; flows: number; accept_pauses: number; accept_errors: number; spliced_bytes: number; access_log_dropped: number }
 
 export interface Verdict { ok: boolean; errors?: Mistake[]; warnings?: (string | Mistake)[]; changes?: Change[]; need_restart?: string[] }
 

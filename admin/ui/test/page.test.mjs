@@ -20,7 +20,7 @@ const strayed = [], errors = [], refused = []
 
 before(async () => {
   rig = await start(process.env.AWE4LB)
-  browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium-headless-shell', args: ['--no-sandbox', '--disable-gpu'] })
+  browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium-headless-shell', args: ['--no-sandbox', '--disable-gpu', '--no-proxy-server'] })
   page = await browser.newPage({ viewport: wide, colorScheme: 'light' })
   page.setDefaultTimeout(15_000)
   page.on('request', (r) => { if (!r.url().startsWith(admin + '/') && !r.url().startsWith('data:')) strayed.push(r.url()) })
@@ -185,6 +185,155 @@ test('clients that stick to a backend are forgotten', async () => {
   await until('who was known is new', async () => (await sticks()).misses > misses + 2)
 })
 
+test('one client is looked up, and forgotten', async () => {
+  await visit('#/pools/partners', 'partners')
+  const entry = async () => (await api('/persistence/partners?limit=1')).clients[0]
+  await until('somebody sticks', entry)
+  const { client, backend } = await entry()
+  await page.getByLabel('Client').fill(client)
+  await page.getByLabel('Client').press('Enter')
+  await page.getByRole('status').filter({ hasText: `${client} has ${backend}` }).waitFor()
+  refused.push(/\/api\/v1\/persistence\/partners\//)
+  await page.getByRole('button', { name: 'Forget it' }).click()
+  await page.getByRole('button', { name: 'Forget it' }).waitFor({ state: 'detached' })
+  await page.getByLabel('Client').fill('10.0.0.1')
+  await page.getByRole('button', { name: 'Look up' }).click()
+  await page.getByRole('alert').filter({ hasText: 'there is no client "10.0.0.1"' }).waitFor()
+})
+
+// diffLine is a line of the differences that a dialog shows.
+const diffLine = (sign, text) => page.getByRole('dialog').getByRole('row', { name: `${sign} ${text}` })
+
+test('a backend is added as it was shown, and removed', async () => {
+  await visit('#/pools/web', 'web')
+  const address = '127.77.0.15:8080', of = async () => (await api('/pools/web')).backends.find((b) => b.address === address)
+  const before = fs.readFileSync(path.join(rig.dir, 'awe4lb.toml'), 'utf8')
+  await page.getByRole('button', { name: 'Add backend' }).click()
+  const dialog = page.getByRole('dialog')
+  await accessible('a new backend')
+  refused.push(/\/api\/v1\/pools\/web\/backends/)
+  await dialog.getByLabel('Address').fill('nowhere')
+  await dialog.getByLabel('Address').press('Enter')
+  await page.getByRole('alert').filter({ hasText: 'address' }).waitFor()
+  assert.equal(await dialog.getByLabel('Address').inputValue(), 'nowhere', 'what was typed is gone')
+  await dialog.getByLabel('Address').fill(address)
+  await dialog.getByLabel('Weight').fill('3')
+  await dialog.getByRole('button', { name: 'Show what will change' }).click()
+  await dialog.getByText('What will change').waitFor()
+  await dialog.getByText(`web/${address} added`).waitFor()
+  await diffLine('added', `{ address = "${address}", weight = 3 },`).waitFor()
+  assert.equal(await of(), undefined, 'it was done before anybody said so')
+  await shot('add-backend')
+  await accessible('what a new backend changes')
+
+  // Somebody else is faster: nothing is done before it has been shown anew.
+  const answer = await page.evaluate(async () => (await fetch('/api/v1/pools/other', { method: 'PUT', headers: { 'Content-Type': 'application/json' }, body: '{"backends": []}' })).status)
+  assert.equal(answer, 200)
+  await dialog.getByRole('button', { name: 'Add', exact: true }).click()
+  await page.getByRole('alert').filter({ hasText: 'somebody has changed it meanwhile' }).waitFor()
+  assert.equal(await of(), undefined, 'it was done although it was refused')
+  await dialog.getByRole('button', { name: 'Show it anew' }).click()
+  await page.getByRole('alert').waitFor({ state: 'detached' })
+  await dialog.getByRole('button', { name: 'Add', exact: true }).click()
+  await dialog.waitFor({ state: 'detached' })
+  await row(address).waitFor()
+  assert.equal((await of()).configured_weight, 3)
+  assert.equal(fs.readFileSync(path.join(rig.dir, 'awe4lb.toml'), 'utf8'), before, 'the file has changed')
+
+  await row(address).getByRole('button', { name: address, exact: true }).click()
+  await dialog.getByRole('button', { name: 'Remove' }).click()
+  await diffLine('removed', `{ address = "${address}", weight = 3 },`).waitFor()
+  await dialog.getByRole('button', { name: 'Remove', exact: true }).click()
+  await dialog.waitFor({ state: 'detached' })
+  await row(address).waitFor({ state: 'detached' })
+})
+
+test('a pool and a frontend are made in the file, and removed', async () => {
+  const file = () => fs.readFileSync(path.join(rig.dir, 'awe4lb.toml'), 'utf8')
+  const dialog = page.getByRole('dialog')
+  await page.evaluate(async () => (await fetch('/api/v1/pools/other', { method: 'DELETE' })).status)
+  await visit('#/pools', 'Pools')
+  await page.getByRole('button', { name: 'New pool' }).click()
+  assert.equal(await dialog.getByRole('button', { name: 'Show what will change' }).getAttribute('aria-disabled'), 'true', 'it needs no name')
+  await dialog.getByLabel('Name', { exact: true }).fill('blue')
+  refused.push(/\/api\/v1\/pools\/blue/)
+  await dialog.getByLabel('Its table').fill('policy = "rand"\n')
+  await dialog.getByRole('button', { name: 'Show what will change' }).click()
+  await page.getByRole('alert').filter({ hasText: 'got "rand"' }).waitFor()
+  assert.equal(await dialog.getByLabel('Its table').inputValue(), 'policy = "rand"\n', 'what was typed is gone')
+  await dialog.getByLabel('Its table').fill(`policy = "random"\nbackends = [{ address = "${backends[0]}" }]\n`)
+  await accessible('a new pool')
+  await dialog.getByRole('button', { name: 'Show what will change' }).click()
+  await diffLine('added', '[pools.blue]').waitFor()
+  await dialog.getByLabel('Write it to').check()
+  await dialog.getByRole('button', { name: 'Make it' }).click()
+  await heading('blue').waitFor()
+  await row(backends[0]).waitFor()
+  assert.match(file(), /\[pools\.blue\]/)
+
+  await visit('#/frontends', 'Frontends')
+  await page.getByRole('button', { name: 'New frontend' }).click()
+  await dialog.getByLabel('Name', { exact: true }).fill('blue')
+  await dialog.getByLabel('Its table').fill('bind = ["127.77.0.1:8090"]\npool = "blue"\n')
+  await dialog.getByRole('button', { name: 'Show what will change' }).click()
+  await dialog.getByRole('button', { name: 'Make it' }).click()
+  await heading('blue').waitFor()
+  await page.getByRole('button', { name: 'Remove' }).click()
+  await diffLine('removed', '[frontends.blue]').waitFor()
+  await dialog.getByRole('button', { name: 'Remove' }).click()
+  await heading('Frontends').waitFor()
+  await visit('#/pools/blue', 'blue')
+  await page.getByRole('button', { name: 'Remove pool' }).click()
+  await dialog.getByLabel('Write it to').check()
+  await dialog.getByRole('button', { name: 'Remove', exact: true }).click()
+  await heading('Pools').waitFor()
+  assert.doesNotMatch(file(), /blue/)
+})
+
+test('who is at a limit is shown, and sent away', async () => {
+  const all = await Promise.all(Array.from({ length: 8 }, () => hold('127.77.1.210')))
+  await assert.rejects(hold('127.77.1.210'), 'a ninth session came in')
+  await visit('#/limits', 'Limits')
+  const source = row('127.77.1.210')
+  await source.getByText('100 %').waitFor()
+  await row('max_connections_per_source').locator('.state:visible', { hasText: /was met|met now/ }).waitFor()
+  await until('a limit is met while somebody looks', async () => {
+    await hold('127.77.1.210').then((s) => s.destroy(), () => {})
+    return await page.getByRole('status').filter({ hasText: /Met now: max_connections_per_source of web/ }).count()
+  })
+  await shot('limits')
+  await source.getByRole('button', { name: 'End the sessions of 127.77.1.210' }).click()
+  const dialog = page.getByRole('dialog')
+  await accessible('who is sent away')
+  await dialog.getByLabel('Type 8 to go on').fill('8')
+  await dialog.getByRole('button', { name: 'End 8' }).click()
+  await Promise.all(all.map((s) => s.closed))
+  await source.waitFor({ state: 'detached' })
+})
+
+test('the log is made louder', async () => {
+  await visit('#/process', 'Process')
+  await page.getByRole('button', { name: 'warn', exact: true, pressed: true }).waitFor()
+  await page.getByRole('button', { name: 'error', exact: true }).click()
+  await page.getByRole('button', { name: 'error', exact: true, pressed: true }).waitFor()
+  assert.equal((await api('/log')).level, 'error')
+  await page.getByRole('button', { name: 'Shut down' }).click()
+  const act = page.getByRole('dialog').getByRole('button', { name: 'Shut down' })
+  assert.equal(await act.getAttribute('aria-disabled'), 'true', 'it can be done without typing')
+  await accessible('the end')
+  await page.keyboard.press('Escape')
+})
+
+test('who has done what is kept', async () => {
+  await visit('#/events', 'Events')
+  await page.getByRole('button', { name: 'Who did what' }).click()
+  await row('PUT /log').locator('.state:visible', { hasText: 'done' }).first().waitFor()
+  await page.getByRole('searchbox', { name: 'Filter calls' }).fill('refused')
+  await page.getByText('No call has “refused”.').waitFor()
+  await page.getByRole('searchbox', { name: 'Filter calls' }).fill('412')
+  await row('/pools/web/backends').locator('.state:visible', { hasText: 'refused, 412' }).first().waitFor()
+})
+
 test('the keyboard leads everywhere', async () => {
   await visit('#/', 'Overview')
   await page.keyboard.press('g')
@@ -295,7 +444,7 @@ test('a configuration is edited, refused, applied and rolled back', async () => 
 
 // The long table is one of which most rows do not exist.
 const views = [['pools/many', 'many'], ['', 'Overview'], ['frontends', 'Frontends'], ['frontends/web', 'web'], ['pools', 'Pools'], ['pools/web', 'web'], ['pools/partners', 'partners'],
-  ['sessions', 'Sessions'], ['events', 'Events'], ['certificates', 'Certificates'], ['configuration', 'Configuration']]
+  ['sessions', 'Sessions'], ['limits', 'Limits'], ['events', 'Events'], ['events?tab=audit', 'Events'], ['process', 'Process'], ['certificates', 'Certificates'], ['configuration', 'Configuration']]
 
 for (const scheme of ['light', 'dark']) {
   test(`every view is accessible and fits, ${scheme}`, async () => {
@@ -352,6 +501,20 @@ test('who may only read sees why an action is off', async () => {
   assert.equal(await drain.getAttribute('title'), 'This needs the role operate; you have read.')
   await drain.click({ force: true })
   assert.equal(await page.getByRole('dialog').count(), 0)
+  for (const [address, name, button, role] of [['pools/web', 'web', 'Add backend', 'configure'], ['pools', 'Pools', 'New pool', 'configure'], ['frontends/web', 'web', 'Remove', 'configure'], ['process', 'Process', 'Shut down', 'operate']]) {
+    await visit('#/' + address, name)
+    const off = page.getByRole('button', { name: button, exact: true })
+    assert.equal(await off.getAttribute('title'), `This needs the role ${role}; you have read.`, button)
+    await off.click({ force: true })
+    assert.equal(await page.getByRole('dialog').count(), 0, button)
+  }
+  const { level } = await api('/log')
+  const loud = page.getByRole('button', { name: 'debug', exact: true })
+  assert.equal(await loud.getAttribute('title'), 'This needs the role operate; you have read.')
+  await loud.click({ force: true })
+  assert.equal((await api('/log')).level, level)
+  await visit('#/events?tab=audit', 'Events')
+  await page.getByText('The audit is for those who may change the configuration.').waitFor()
 })
 
 test('nothing strayed, nothing went wrong unseen', () => {

@@ -44,6 +44,8 @@ drain_timeout = "1s"
 [frontends.web]
 bind = ["127.77.0.1:8080"]
 pool = "web"
+max_connections_per_source = 8
+max_connections = 500
 [[frontends.web.routes]]
 match = { source = ["127.77.2.0/24"] }   # the partners' network
 pool = "partners"

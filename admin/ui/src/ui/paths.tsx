@@ -5,11 +5,17 @@ import { useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { bytes, count, exact, plural } from '../format'
 import { sample, stale, status } from '../live'
 import { href } from '../router'
-import type { Flowing } from '../types'
+import type { Flowing, Pool } from '../types'
 import { Mark, tone, type Tone } from './state'
 
-// Pools with more backends than this are drawn as one.
-export const mostDrawn = 12
+// Pools with more backends than this are drawn as one, and so are those that come when so many backends have been drawn.
+const mostDrawn = 12, mostInAll = 120
+
+// drawnApart returns the names of the pools of which each backend is drawn.
+export function drawnApart(pools: Pool[]): string[] {
+  let room = mostInAll
+  return pools.filter((p) => p.backends.length <= Math.min(mostDrawn, room) && (room -= p.backends.length) >= 0).map((p) => p.name)
+}
 
 interface Node { id: string; column: number; y: number; h: number; title: string; note: string; href: string; tone: Tone; label: string }
 interface Link { from: Node; to: Node; flow: number; tone: Tone; label: string; port: number } // port: how far down from's side it begins
@@ -35,12 +41,13 @@ function layout(): { nodes: Node[]; links: Link[]; height: number } {
     return [f.name, to]
   }))
   const order = [...new Set([...targets.values()].flat().map((t) => t.pool).concat(st.pools.map((p) => p.name)))]
+  const apart = new Set(drawnApart(st.pools))
   let y = 0
   for (const name of order) {
     const pool = st.pools.find((p) => p.name === name)
     if (!pool) continue
     const live = s?.pools.find((p) => p.name === name)
-    const many = pool.backends.length > mostDrawn
+    const many = !apart.has(name)
     const rows = many || pool.backends.length === 0 ? 1 : pool.backends.length
     const block = Math.max(nodeHeight, rows * (backendHeight + 6) - 6)
     const up = live?.up ?? 0, all = pool.backends.length

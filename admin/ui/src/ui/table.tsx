@@ -1,8 +1,10 @@
-// A table of which only the rows on the screen exist, so that ten thousand scroll like ten.
+// A table of which only the rows on the screen exist, so that ten thousand scroll like ten; and of which some rows are drawn anew in
+// one frame and the others in the next, so that a second's news of all of them holds up nobody who scrolls.
 
 import { Component, type ComponentChildren } from 'preact'
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { place, setQuery } from '../router'
+import { saidBy } from './num'
 
 export interface Column<R> {
   key: string
@@ -15,7 +17,12 @@ export interface Column<R> {
   cell: (r: R) => ComponentChildren
 }
 
-const spare = 8 // rows beyond the screen, above and below
+const spare = 8 // rows beyond the screen, above and below, at least
+const step = 2 // rows come and go so many at a time
+const eachFrame = 8, whileScrolling = 2 // rows that get new values in one frame
+
+let scrolled = -1000 // when somebody last did
+addEventListener('scroll', () => { scrolled = performance.now() }, { passive: true, capture: true })
 
 // rowHeight is what tokens and the style sheet say; measured, since phones have taller rows.
 function useWindow(total: number) {
@@ -27,26 +34,49 @@ function useWindow(total: number) {
     const row = at.querySelector<HTMLElement>('tr[data-row]')
     const height = row?.offsetHeight || 40
     const top = at.getBoundingClientRect().top
-    const from = Math.max(0, Math.min(total, Math.floor(-top / height)) - spare)
-    const to = Math.max(from, Math.min(total, Math.ceil((innerHeight - top) / height) + spare))
+    const from = Math.max(0, Math.floor((Math.min(total, Math.floor(-top / height)) - spare) / step) * step)
+    const to = Math.max(from, Math.min(total, Math.ceil((Math.ceil((innerHeight - top) / height) + spare) / step) * step))
     setRange((was) => (was.from === from && was.to === to && was.height === height ? was : { from, to, height }))
   }
+  const latest = useRef(look)
+  latest.current = look
   useLayoutEffect(look, [total])
-  useEffect(() => {
-    let asked = 0
-    const ask = (): void => {
-      if (!asked) asked = requestAnimationFrame(() => { asked = 0; look() })
-    }
+  useEffect(() => { // once: who scrolls while news come must not be forgotten
+    // Scroll events come once a frame, before anything in it has changed the document: to measure then costs no layout.
+    const ask = (): void => latest.current()
     addEventListener('scroll', ask, { passive: true })
     addEventListener('resize', ask)
     return () => {
       removeEventListener('scroll', ask)
       removeEventListener('resize', ask)
-      cancelAnimationFrame(asked)
     }
-  })
+  }, [])
   return { body, ...range }
 }
+
+// useTurns returns the rows as they are to be drawn now: those that have not been there before, as many others as a frame may draw
+// anew, and the rest as they were. They have their turn in the next frames.
+function useTurns<R>(rows: R[], keyOf: (r: R) => string): R[] {
+  const drawn = useRef(new Map<string, R>()), asked = useRef(0), [, next] = useState(0)
+  // To make a row is more work than to give it new values: where many come, the others wait.
+  let left = (performance.now() - scrolled < 200 ? whileScrolling : eachFrame) - 3 * rows.filter((r) => !drawn.current.has(keyOf(r))).length, waiting = false
+  const now = new Map<string, R>()
+  const out = rows.map((r) => {
+    const key = keyOf(r), was = drawn.current.get(key)
+    const shown = was === undefined || was === r || left-- > 0 ? r : was
+    if (shown !== r) waiting = true
+    now.set(key, shown)
+    return shown
+  })
+  drawn.current = now
+  useLayoutEffect(() => {
+    if (waiting && !asked.current) asked.current = requestAnimationFrame(() => { asked.current = 0; next((n) => n + 1) })
+  })
+  useEffect(() => () => cancelAnimationFrame(asked.current), [])
+  return out
+}
+
+const collator = new Intl.Collator('en', { numeric: true })
 
 export function sorted<R>(rows: R[], columns: Column<R>[], by: string): R[] {
   const down = by.startsWith('-'), key = down ? by.slice(1) : by
@@ -57,7 +87,7 @@ export function sorted<R>(rows: R[], columns: Column<R>[], by: string): R[] {
     .map((row, i) => ({ row, i, value: of(row) }))
     .sort((a, b) => sign * (typeof a.value === 'number' && typeof b.value === 'number'
       ? a.value - b.value
-      : String(a.value).localeCompare(String(b.value), 'en', { numeric: true })) || a.i - b.i)
+      : collator.compare(String(a.value), String(b.value))) || a.i - b.i)
     .map((x) => x.row)
 }
 
@@ -73,6 +103,7 @@ export function Table<R>(p: {
   const rows = useMemo(() => (p.remote ? p.rows : sorted(p.rows, p.columns, by)), [p.rows, p.columns, by])
   const w = useWindow(rows.length)
   const to = Math.min(rows.length, w.to), from = Math.min(w.from, to)
+  const shown = useTurns(rows.slice(from, to), p.rowKey)
   return (
     <table class="table" aria-label={p.label} aria-rowcount={rows.length + 1}>
       <thead>
@@ -83,7 +114,7 @@ export function Table<R>(p: {
       <tbody ref={w.body}>
         {/* Gaps have one cell: more would be columns, also where columns are hidden. */}
         {from > 0 && <tr class="gap" aria-hidden="true"><td style={{ height: `${from * w.height}px` }} /></tr>}
-        {rows.slice(from, to).map((r, i) => (
+        {shown.map((r, i) => (
           <Row key={p.rowKey(r)} of={r} columns={p.columns} index={from + i + 2} />
         ))}
         {to < rows.length && <tr class="gap" aria-hidden="true"><td style={{ height: `${(rows.length - to) * w.height}px` }} /></tr>}
@@ -101,8 +132,14 @@ class Row<R> extends Component<RowProps<R>> {
   }
 
   override render({ of: r, columns, index }: RowProps<R>) {
-    return <tr data-row aria-rowindex={index}>{columns.map((c) => <td key={c.key} class={classes(c)}>{c.cell(r)}</td>)}</tr>
+    return <tr data-row aria-rowindex={index}>{columns.map((c) => cellOf(c, r))}</tr>
   }
+}
+
+function cellOf<R>(c: Column<R>, r: R) {
+  const content = c.cell(r), said = saidBy(content)
+  if (!said) return <td key={c.key} class={classes(c)}>{content}</td>
+  return <td key={c.key} class={classes(c)} aria-label={said.exact}><span class="num" title={said.long}>{said.short}</span></td>
 }
 
 function Head<R>({ column: c, by, first }: { column: Column<R>; by: string; first: string }) {

@@ -56,7 +56,7 @@ export function OrderDialog({ of: r, order, onClose }: { of: Row; order: Order; 
   )
 }
 
-export function BackendDialog({ of: r, onOrder, onClose }: { of: Row; onOrder: (o: Order) => void; onClose: () => void }) {
+export function BackendDialog({ of: r, onOrder, onRemove, onClose }: { of: Row; onOrder: (o: Order) => void; onRemove: () => void; onClose: () => void }) {
   const why = whyNot('operate'), h = r.health, at = sinceWhen(r)
   const [all, showAll] = useState(false)
   const errors = Object.entries(r.connect_errors)
@@ -88,6 +88,7 @@ export function BackendDialog({ of: r, onOrder, onClose }: { of: Row; onOrder: (
         {possible(r).map((o) => (
           <Button key={o} whyNot={why} onClick={() => onOrder(o)}>{orders[o].short}</Button>
         ))}
+        <Button whyNot={whyNot('configure')} onClick={onRemove}>Remove</Button>
         <Button kind="main" onClick={onClose}>Close</Button>
       </div>
     </Dialog>

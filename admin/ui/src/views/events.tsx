@@ -8,14 +8,28 @@ import { Empty, Heading } from '../ui/basics'
 import { Filter } from '../ui/filter'
 import { Ago } from '../ui/num'
 import { Mark, tone, type Tone } from '../ui/state'
+import { Audit } from './audit'
 
 export function Events() {
   void now.value
   const q = place.value.query.get('q') ?? ''
+  const tab = place.value.query.get('tab') === 'audit' ? 'audit' : 'events'
+  const heading = (
+    <Heading title="Events">
+      <span class="row">
+        <span class="tabs" role="group" aria-label="Parts">
+          <button type="button" aria-pressed={tab === 'events'} onClick={() => setQuery({ tab: '' })}>What happened</button>
+          <button type="button" aria-pressed={tab === 'audit'} onClick={() => setQuery({ tab: 'audit' })}>Who did what</button>
+        </span>
+        <Filter value={q} onInput={(v) => setQuery({ q: v })} label={tab === 'audit' ? 'Filter calls' : 'Filter events'} />
+      </span>
+    </Heading>
+  )
+  if (tab === 'audit') return <>{heading}<Audit q={q} /></>
   const shown = events.value.filter((e) => words(e).toLowerCase().includes(q.toLowerCase()))
   return (
     <>
-      <Heading title="Events"><Filter value={q} onInput={(v) => setQuery({ q: v })} label="Filter events" /></Heading>
+      {heading}
       {events.value.length === 0
         ? <Empty title="Nothing has happened since the start."><p>Changes of backends' health and of discovered lists are kept here. Backends need a <code>[pools.NAME.health]</code> table to be checked.</p></Empty>
         : shown.length === 0

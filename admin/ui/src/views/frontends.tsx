@@ -1,13 +1,15 @@
 // All frontends, a row each.
 
-import { useEffect } from 'preact/hooks'
+import { useEffect, useState } from 'preact/hooks'
+import { whyNot } from '../api'
 import { sample, stale, status, wantBackends } from '../live'
 import { href, place, setQuery } from '../router'
 import type { Frontend, FrontendSample } from '../types'
-import { Empty, Heading } from '../ui/basics'
+import { Button, Empty, Heading } from '../ui/basics'
 import { Filter } from '../ui/filter'
 import { Count, Rate, SizeRate } from '../ui/num'
 import { Table, type Column } from '../ui/table'
+import { NewTable } from './tables'
 
 type Row = Frontend & { live: FrontendSample | undefined }
 
@@ -35,6 +37,7 @@ function To({ of: f }: { of: Frontend }) {
 
 export function Frontends() {
   useEffect(() => wantBackends([]), [])
+  const [making, make] = useState(false)
   const st = status.value, q = place.value.query.get('q') ?? ''
   if (!st) return <Heading title="Frontends" />
   const live = new Map(sample.value?.frontends.map((f) => [f.name, f]))
@@ -43,7 +46,8 @@ export function Frontends() {
     .map((f) => ({ ...f, live: live.get(f.name) }))
   return (
     <>
-      <Heading title="Frontends"><Filter value={q} onInput={(v) => setQuery({ q: v })} label="Filter frontends" /></Heading>
+      <Heading title="Frontends"><span class="row"><Button whyNot={whyNot('configure')} onClick={() => make(true)}>New frontend</Button><Filter value={q} onInput={(v) => setQuery({ q: v })} label="Filter frontends" /></span></Heading>
+      {making && <NewTable kind="frontend" onClose={() => make(false)} />}
       {st.frontends.length === 0
         ? <Empty title="No frontends are configured."><p>A frontend is where clients come. Add one in <a href="#/configuration">Configuration</a>.</p></Empty>
         : rows.length === 0

@@ -8,12 +8,12 @@ import { summary } from '../summary'
 import { Empty, Heading } from '../ui/basics'
 import { Chart } from '../ui/chart'
 import { EventRow } from './events'
-import { mostDrawn, Paths } from '../ui/paths'
+import { drawnApart, Paths } from '../ui/paths'
 import { Mark } from '../ui/state'
 
 export function Overview() {
   const s = sample.value, st = status.value
-  const drawnPools = st?.pools.filter((p) => p.backends.length <= mostDrawn).map((p) => p.name).join(',') ?? ''
+  const drawnPools = st ? drawnApart(st.pools).join(',') : ''
   useEffect(() => wantBackends(drawnPools.split(',')), [drawnPools])
   return (
     <>

@@ -1,11 +1,11 @@
 // Who sticks to which backend: how full the pool's table of clients is, how well it serves, and forgetting them all.
 
 import { useState } from 'preact/hooks'
-import { call, encode, whyNot } from '../api'
-import { plural } from '../format'
+import { call, encode, get, whyNot } from '../api'
+import { plural, span } from '../format'
 import { refreshStatus } from '../live'
-import type { Persistence } from '../types'
-import { Button, Facts } from '../ui/basics'
+import type { Persistence, Stick } from '../types'
+import { Button, Facts, Failure } from '../ui/basics'
 import { Confirm } from '../ui/dialog'
 import { Count } from '../ui/num'
 
@@ -24,6 +24,7 @@ export function PersistenceOf({ pool, of: p }: { pool: string; of: Persistence }
         ['Moved', <Count n={p.moves} what="clients that got another backend, as theirs could not be used" />],
         ['Evicted', <Count n={p.evictions} what="clients forgotten to make room" />],
       ]} />
+      <LookUp pool={pool} />
       {asking && (
         <Confirm
           title={`Forget the clients of ${pool}?`} act="Forget all" danger onClose={() => ask(false)} whyNot={why}
@@ -33,5 +34,29 @@ export function PersistenceOf({ pool, of: p }: { pool: string; of: Persistence }
         </Confirm>
       )}
     </section>
+  )
+}
+
+// LookUp says which backend the client of an address has, and forgets it.
+function LookUp({ pool }: { pool: string }) {
+  const [address, setAddress] = useState(''), [found, setFound] = useState<Stick | null>(null), [failure, setFailure] = useState<unknown>(null)
+  const why = whyNot('operate'), path = `/persistence/${encode(pool)}/${encode(address)}`
+  const attempt = async (what: () => Promise<Stick | null>): Promise<void> => {
+    setFailure(null)
+    setFound(null)
+    try {
+      setFound(await what())
+    } catch (e) {
+      setFailure(e)
+    }
+  }
+  return (
+    <form class="row" onSubmit={(e) => { e.preventDefault(); if (address) void attempt(() => get<Stick>(path)) }}>
+      <label class="row">Client <input class="client" value={address} placeholder="address" autoComplete="off" spellcheck={false} onInput={(e) => { setAddress(e.currentTarget.value.trim()); setFound(null); setFailure(null) }} /></label>
+      <Button whyNot={address ? '' : 'Give an address first.'} onClick={() => void attempt(() => get<Stick>(path))}>Look up</Button>
+      {found && <span role="status">{found.client} has <span class="strong">{found.backend || 'a backend that is no longer there'}</span>; it came {span(found.idle_seconds)} ago and is forgotten in {span(found.left_seconds)}.</span>}
+      {found && <Button small whyNot={why} onClick={() => void attempt(async () => { await call('DELETE', path); await refreshStatus(); return null })}>Forget it</Button>}
+      <Failure of={failure} />
+    </form>
   )
 }

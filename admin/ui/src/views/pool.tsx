@@ -1,6 +1,6 @@
 // One pool: its backends, and what can be done about them.
 
-import { useEffect, useMemo, useState } from 'preact/hooks'
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { whyNot } from '../api'
 import { plural } from '../format'
 import { backendSamples, checkKey, checks, poolSample, stale, stateSince, status, wantBackends } from '../live'
@@ -15,17 +15,35 @@ import { Table, type Column } from '../ui/table'
 import { BackendDialog, OrderDialog, orders, possible, type Order } from './backend'
 import { DiscoveryOf } from './discovery'
 import { PersistenceOf } from './persistence'
+import { AddBackend, RemoveBackend, RemoveTable } from './tables'
 import { Weight } from './weight'
 
 export type Row = Backend & { live: BackendSample | undefined; check: Check | undefined }
 
 // Asked is what somebody is about to do: an order to a backend, or a look at it.
-interface Asked { order: Order | 'look'; address: string }
+interface Asked { order: Order | 'look' | 'remove'; address: string }
+
+// Kept is the row of a backend, and what it was made of.
+interface Kept { row: Row; of: Backend; live: BackendSample | undefined; check: Check | undefined }
+
+// rowOf returns the row that there was where nothing has changed: it need not be drawn anew.
+function rowOf(kept: Map<string, Kept>, b: Backend, l: BackendSample | undefined, check: Check | undefined): Row {
+  const was = kept.get(b.address)
+  if (was && was.of === b && was.check === check && same(was.live, l)) return was.row
+  const row = { ...b, state: l?.state ?? b.state, weight: l?.weight ?? b.weight, open: l?.open ?? b.open, live: l, check }
+  kept.set(b.address, { row, of: b, live: l, check })
+  return row
+}
+
+const shownOf = ['state', 'weight', 'open', 'new_per_second', 'c2b', 'b2c', 'errors_per_second', 'connect_p99'] as const
+const same = (a: BackendSample | undefined, b: BackendSample | undefined): boolean => a === b || (a !== undefined && b !== undefined && shownOf.every((k) => a[k] === b[k]))
 
 export function PoolView({ name }: { name: string }) {
   useEffect(() => wantBackends([name]), [name])
   const [asked, ask] = useState<Asked | null>(null)
+  const [changing, change] = useState<'add' | 'remove' | null>(null)
   const shown = useMemo(() => columns(ask), [])
+  const kept = useRef(new Map<string, Kept>())
   const query = place.value.query, q = (query.get('q') ?? '').toLowerCase()
   const st = status.value, pool = st?.pools.find((p) => p.name === name)
   const opened = query.get('backend')
@@ -40,11 +58,8 @@ export function PoolView({ name }: { name: string }) {
     )
   }
   const live = backendSamples(name), sum = poolSample(name)
-  const all: Row[] = pool.backends.map((b) => {
-    const l = live.get(b.address)
-    return { ...b, state: l?.state ?? b.state, weight: l?.weight ?? b.weight, open: l?.open ?? b.open, live: l, check: checks.value.get(checkKey(name, b.address)) }
-  })
-  const rows = all.filter((b) => `${b.address} ${b.state} ${b.zone ?? ''}`.toLowerCase().includes(q))
+  const all = pool.backends.map((b) => rowOf(kept.current, b, live.get(b.address), checks.value.get(checkKey(name, b.address))))
+  const rows = q ? all.filter((b) => `${b.address} ${b.state} ${b.zone ?? ''}`.toLowerCase().includes(q)) : all
   const chosen = asked && all.find((b) => b.address === asked.address)
   const leave = (): void => {
     ask(null)
@@ -53,7 +68,11 @@ export function PoolView({ name }: { name: string }) {
   return (
     <>
       <Heading title={name} above={<a href="#/pools">Pools</a>}>
-        <Filter value={query.get('q') ?? ''} onInput={(v) => setQuery({ q: v })} label="Filter backends" />
+        <span class="row">
+          <Button whyNot={whyNot('configure')} onClick={() => change('add')}>Add backend</Button>
+          <Button whyNot={whyNot('configure')} onClick={() => change('remove')}>Remove pool</Button>
+          <Filter value={query.get('q') ?? ''} onInput={(v) => setQuery({ q: v })} label="Filter backends" />
+        </span>
       </Heading>
       <Facts of={[
         ['Policy', pool.policy],
@@ -66,7 +85,7 @@ export function PoolView({ name }: { name: string }) {
         ['No backend', <Count n={pool.no_backend} what="clients turned away since the start" />],
       ]} />
       {all.length === 0
-        ? <Empty title="This pool has no backends."><p>Add some in <a href="#/configuration">Configuration</a>, or give the pool a source with <code>[pools.{name}.discovery]</code>.</p></Empty>
+        ? <Empty title="This pool has no backends."><p>Add one, or give the pool a source with <code>[pools.{name}.discovery]</code>.</p></Empty>
         : rows.length === 0
           ? <Empty title={`No backend has “${q}” in its address, state or zone.`}><p><a href={href(['pools', name])}>Show all {all.length}</a></p></Empty>
           : <div class={stale.value ? 'stale' : undefined}>
@@ -74,8 +93,11 @@ export function PoolView({ name }: { name: string }) {
           </div>}
       <DiscoveryOf pool={name} known={pool.discovery} />
       {pool.persistence && <PersistenceOf pool={name} of={pool.persistence} />}
-      {chosen && asked.order === 'look' && <BackendDialog of={chosen} onOrder={(order) => ask({ order, address: chosen.address })} onClose={leave} />}
-      {chosen && asked.order !== 'look' && <OrderDialog of={chosen} order={asked.order} onClose={leave} />}
+      {chosen && asked.order === 'look' && <BackendDialog of={chosen} onOrder={(order) => ask({ order, address: chosen.address })} onRemove={() => ask({ order: 'remove', address: chosen.address })} onClose={leave} />}
+      {chosen && asked.order === 'remove' && <RemoveBackend pool={name} address={chosen.address} open={chosen.open} onClose={leave} />}
+      {changing === 'add' && <AddBackend pool={name} onClose={() => change(null)} />}
+      {changing === 'remove' && <RemoveTable kind="pool" name={name} onClose={() => change(null)} />}
+      {chosen && asked.order !== 'look' && asked.order !== 'remove' && <OrderDialog of={chosen} order={asked.order} onClose={leave} />}
     </>
   )
 }

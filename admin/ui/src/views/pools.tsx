@@ -1,15 +1,17 @@
 // All pools, a row each.
 
-import { useEffect } from 'preact/hooks'
+import { useEffect, useState } from 'preact/hooks'
 import { exact } from '../format'
+import { whyNot } from '../api'
 import { sample, stale, status, wantBackends } from '../live'
 import { href, place, setQuery } from '../router'
 import type { Pool, PoolSample } from '../types'
-import { Empty, Heading } from '../ui/basics'
+import { Button, Empty, Heading } from '../ui/basics'
 import { Filter } from '../ui/filter'
 import { Count, Rate, SizeRate } from '../ui/num'
 import { Mark } from '../ui/state'
 import { Table, type Column } from '../ui/table'
+import { NewTable } from './tables'
 
 type Row = Pool & { live: PoolSample | undefined }
 
@@ -33,13 +35,15 @@ function Ups({ of: r }: { of: Row }) {
 
 export function Pools() {
   useEffect(() => wantBackends([]), [])
+  const [making, make] = useState(false)
   const st = status.value, q = place.value.query.get('q') ?? ''
   if (!st) return <Heading title="Pools" />
   const live = new Map(sample.value?.pools.map((p) => [p.name, p]))
   const rows = st.pools.filter((p) => p.name.toLowerCase().includes(q.toLowerCase())).map((p) => ({ ...p, live: live.get(p.name) }))
   return (
     <>
-      <Heading title="Pools"><Filter value={q} onInput={(v) => setQuery({ q: v })} label="Filter pools" /></Heading>
+      <Heading title="Pools"><span class="row"><Button whyNot={whyNot('configure')} onClick={() => make(true)}>New pool</Button><Filter value={q} onInput={(v) => setQuery({ q: v })} label="Filter pools" /></span></Heading>
+      {making && <NewTable kind="pool" onClose={() => make(false)} />}
       {st.pools.length === 0
         ? <Empty title="No pools are configured."><p>A pool is a set of backends. Add one in <a href="#/configuration">Configuration</a>.</p></Empty>
         : rows.length === 0
