@@ -1,7 +1,7 @@
 // The frame: where one can go, who one is, whether the numbers are fresh.
 
 import type { ComponentChildren } from 'preact'
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { logOut, me, whyNot } from './api'
 import { span, time } from './format'
 import { helpOpen } from './keys'
@@ -42,8 +42,8 @@ function view(): ComponentChildren {
 
 export function App() {
   const path = place.value.path.join('/'), main = useRef<HTMLElement>(null), first = useRef(true)
-  // Whoever goes to another view begins at its heading, also by ear.
-  useEffect(() => {
+  // Whoever goes to another view begins at its heading, also by ear; at once, so that nobody's next key is for another place.
+  useLayoutEffect(() => {
     if (first.current) {
       first.current = false
       return

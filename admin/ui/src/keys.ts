@@ -7,7 +7,7 @@ import { views } from './views'
 
 export const helpOpen = signal(false)
 
-let prefix = 0 // when g was pressed
+let prefix = -Infinity // when g was pressed
 
 function isTyping(e: KeyboardEvent): boolean {
   const at = e.composedPath()[0]
@@ -18,7 +18,7 @@ export function listen(): void {
   addEventListener('keydown', (e) => {
     if (e.ctrlKey || e.metaKey || e.altKey || isTyping(e) || document.querySelector('dialog[open]')) return
     const after = e.timeStamp - prefix < 1500
-    prefix = 0
+    prefix = -Infinity
     if (after) {
       const view = views.find((v) => v.key === e.key)
       if (view) {

@@ -71,7 +71,7 @@ export function ChangeDialog(p: {
           <Changes of={tried.would} />
           {(tried.would.warnings ?? []).map((w) => <p key={w} class="warn-text">{w}</p>)}
           <TextDiff from={tried.from} to={tried.would.text ?? ''} />
-          <label class="check"><input type="checkbox" checked={persist} onChange={(e) => setPersist(e.currentTarget.checked)} /><span>Write it to <code>{file}</code> too. Else it is in memory, and a reload drops it.</span></label>
+          <label class="check"><input type="checkbox" checked={persist} onChange={(e) => setPersist(e.currentTarget.checked)} /><span>Write it to <code title={file}>{file.split('/').pop()}</code> too. Else it is in memory, and a reload drops it.</span></label>
         </div>
       )}
       <Failure of={failure} />

@@ -63,7 +63,7 @@ const columns: Column<Row>[] = [
   { key: 'of', title: 'Of', width: '22%', from: 'middle', sort: (r) => `${r.scope} ${r.name ?? ''}`, cell: (r) => <Of of={r} /> },
   { key: 'now', title: 'Now', width: '72px', number: true, sort: (r) => r.now ?? -1, cell: (r) => <>{r.now === undefined ? <span class="muted">–</span> : <Count n={r.now} />}<span class="narrow muted">of <Count n={r.value} /></span></> },
   { key: 'value', title: 'At most', width: '84px', number: true, from: 'middle', sort: (r) => r.value, cell: (r) => <Count n={r.value} /> },
-  { key: 'full', title: 'Full', width: '160px', from: 'middle', sort: (r) => (r.now === undefined ? -1 : r.now / r.value), cell: (r) => <Gauge now={r.now} of={r.value} what={r.limit} /> },
+  { key: 'full', title: 'Full', width: '160px', from: 'wide', sort: (r) => (r.now === undefined ? -1 : r.now / r.value), cell: (r) => <Gauge now={r.now} of={r.value} what={r.limit} /> },
   { key: 'rate', title: 'Met now', hint: 'times it was met, per second', width: '100px', number: true, from: 'wide', sort: (r) => r.rate ?? -1, cell: (r) => <Rate n={r.rate} /> },
   { key: 'hits', title: 'Met', hint: 'times it was met since the start; several limits may share a counter', width: '56px', number: true, sort: (r) => r.hits ?? -1, cell: (r) => (r.hits === undefined ? <span class="muted" title="not counted">–</span> : <Count n={r.hits} what="times since the start" />) },
 ]

@@ -10,7 +10,7 @@ import { ChangeDialog } from '../ui/change'
 const nameOf = (kind: 'frontend' | 'pool'): string[] => (kind === 'pool' ? status.value?.pools : status.value?.frontends)?.map((x) => x.name) ?? []
 
 function template(kind: 'frontend' | 'pool'): string {
-  if (kind === 'pool') return 'policy = "leastconn"\nbackends = [\n  { address = "127.0.0.1:9001" },\n]\nhealth = { kind = "tcp", interval = "2s" }\n'
+  if (kind === 'pool') return 'policy = "leastconn"\nbackends = [\n  { address = "127.0.0.1:9001" },\n]\nhealth = { kind = "tcp" }\n'
   return `bind = ["127.0.0.1:8090"]\nprotocol = "tcp"\npool = "${status.value?.pools[0]?.name ?? 'NAME'}"\n`
 }
 
