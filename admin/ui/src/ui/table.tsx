@@ -4,6 +4,7 @@
 import { Component, type ComponentChildren } from 'preact'
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { place, setQuery } from '../router'
+import { fits, room } from '../screen'
 import { saidBy } from './num'
 
 export interface Column<R> {
@@ -101,6 +102,7 @@ export function Table<R>(p: {
 }) {
   const by = place.value.query.get('sort') ?? p.sort ?? ''
   const rows = useMemo(() => (p.remote ? p.rows : sorted(p.rows, p.columns, by)), [p.rows, p.columns, by])
+  const columns = useMemo(() => p.columns.filter((c) => fits(c.from)), [p.columns, room.value])
   const w = useWindow(rows.length)
   const to = Math.min(rows.length, w.to), from = Math.min(w.from, to)
   const shown = useTurns(rows.slice(from, to), p.rowKey)
@@ -108,14 +110,14 @@ export function Table<R>(p: {
     <table class="table" aria-label={p.label} aria-rowcount={rows.length + 1}>
       <thead>
         <tr aria-rowindex={1}>
-          {p.columns.map((c) => <Head key={c.key} column={c} by={by} first={p.sort ?? ''} />)}
+          {columns.map((c) => <Head key={c.key} column={c} by={by} first={p.sort ?? ''} />)}
         </tr>
       </thead>
       <tbody ref={w.body}>
         {/* Gaps have one cell: more would be columns, also where columns are hidden. */}
         {from > 0 && <tr class="gap" aria-hidden="true"><td style={{ height: `${from * w.height}px` }} /></tr>}
         {shown.map((r, i) => (
-          <Row key={p.rowKey(r)} of={r} columns={p.columns} index={from + i + 2} />
+          <Row key={p.rowKey(r)} of={r} columns={columns} index={from + i + 2} />
         ))}
         {to < rows.length && <tr class="gap" aria-hidden="true"><td style={{ height: `${(rows.length - to) * w.height}px` }} /></tr>}
       </tbody>

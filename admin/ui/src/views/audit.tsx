@@ -16,7 +16,7 @@ const columns: Column<AuditEntry>[] = [
   { key: 'why', title: 'Why', width: '30%', from: 'middle', cell: (e) => <span title={e.error}>{e.error ?? ''}</span> },
   { key: 'who', title: 'By', width: '120px', from: 'middle', cell: (e) => <span title={e.who}>{who(e)}</span> },
   { key: 'from', title: 'From', width: '180px', from: 'wide', cell: (e) => e.from },
-  { key: 'time', title: 'When', width: '112px', cell: (e) => <span title={moment(new Date(e.time))}><Ago at={e.time} /></span> },
+  { key: 'time', title: 'When', width: '112px', number: true, cell: (e) => <span title={moment(new Date(e.time))}><Ago at={e.time} /></span> },
 ]
 
 const who = (e: AuditEntry): string => e.who.replace(/^\w+:/, '')

@@ -5,6 +5,7 @@ import { whyNot } from '../api'
 import { plural } from '../format'
 import { backendSamples, checkKey, checks, poolSample, stale, stateSince, status, wantBackends } from '../live'
 import { href, place, setQuery } from '../router'
+import { room } from '../screen'
 import type { Backend, BackendSample, Check } from '../types'
 import { Button, Empty, Facts, Heading } from '../ui/basics'
 import { Filter } from '../ui/filter'
@@ -108,7 +109,7 @@ const columns = (ask: (a: Asked) => void): Column<Row>[] => [
     cell: (r) => (
       <>
         <button type="button" class="link address" title={r.address} onClick={() => ask({ order: 'look', address: r.address })}>{r.address}</button>
-        <span class="narrow"><State state={r.state} /></span>
+        {room.value === 'narrow' && <span class="narrow"><State state={r.state} /></span>}
       </>
     ),
   },
@@ -140,12 +141,12 @@ function Actions({ of: r, ask }: { of: Row; ask: (a: Asked) => void }) {
   const why = whyNot('operate')
   return (
     <span class="actions">
-      <span class="from-wide">
+      {room.value === 'wide' && <span class="from-wide">
         {possible(r).map((order) => (
           <Button key={order} small whyNot={why} label={`${orders[order].short} ${r.address}`} onClick={() => ask({ order, address: r.address })}>{orders[order].short}</Button>
         ))}
-      </span>
-      <span class="below-wide"><Button small label={`More: details and actions of ${r.address}, ${plural(r.open, 'session')}`} onClick={() => ask({ order: 'look', address: r.address })}>More</Button></span>
+      </span>}
+      {room.value !== 'wide' && <span class="below-wide"><Button small label={`More: details and actions of ${r.address}, ${plural(r.open, 'session')}`} onClick={() => ask({ order: 'look', address: r.address })}>More</Button></span>}
     </span>
   )
 }
