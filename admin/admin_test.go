@@ -172,6 +172,16 @@ func golden(t *testing.T, name, got string, replace ...string) {
 	}
 }
 
+// TestMethodNotAllowed: what is said to be allowed is.
+func TestMethodNotAllowed(t *testing.T) {
+	r := newRig(t)
+	for _, method := range []string{"PATCH", "OPTIONS"} {
+		if status, _, h := r.do(method, "/api/v1/status"); status != 405 || h.Get("Allow") != "GET, HEAD" {
+			t.Errorf("%s: %d, Allow: %s", method, status, h.Get("Allow"))
+		}
+	}
+}
+
 // TestIndented: people get an answer that they can read, programs the same without the trouble.
 func TestIndented(t *testing.T) {
 	r := newRig(t)

@@ -109,7 +109,9 @@ func (s *Server) routes() fasthttp.RequestHandler {
 		s.fail(c, problemf(fasthttp.StatusNotFound, "no such resource: %s", c.Path()))
 	}
 	r.MethodNotAllowed = func(c *fasthttp.RequestCtx) {
-		s.fail(c, problemf(fasthttp.StatusMethodNotAllowed, "want %s", c.Response.Header.Peek("Allow")))
+		allowed := strings.ReplaceAll(string(c.Response.Header.Peek("Allow")), ", OPTIONS", "") // which the router adds, and nobody answers
+		c.Response.Header.Set("Allow", allowed)
+		s.fail(c, problemf(fasthttp.StatusMethodNotAllowed, "want %s", allowed))
 	}
 	r.PanicHandler = func(c *fasthttp.RequestCtx, v any) {
 		s.o.Log.Error("admin: a request made us stumble; please report this", "method", string(c.Method()), "path", string(c.Path()),

@@ -68,7 +68,11 @@ func compare(old, next *Snapshot) []Change {
 	for _, p := range next.Pools {
 		was := old.Pool(p.Config.Name)
 		if was == nil {
-			add("pool", p.Config.Name, "added", fmt.Sprintf("%d backends", len(p.Members)))
+			with := fmt.Sprintf("%d backends", len(p.Members))
+			if len(p.Members) == 1 {
+				with = "1 backend"
+			}
+			add("pool", p.Config.Name, "added", with)
 			continue
 		}
 		if !samePool(was.Config, p.Config) {
