@@ -45,6 +45,7 @@ type status struct {
 	issuer acme.Counters
 
 	// For the metrics, those of frontends no longer configured included.
+	counted   map[*balancer.Backend]*engine.BackendStats
 	noMaint   bool // HAProxy's no-maint
 	accepted  uint64
 	toClients uint64 // bytes
@@ -255,6 +256,7 @@ func (s *Server) collect() *status {
 			LastTried: r.Last.UTC().Truncate(time.Millisecond),
 			LastOK:    r.LastOK, Error: r.Error},
 		Frontends: []frontendStatus{}, Pools: []poolStatus{}, Retired: []backendStatus{}, Shards: []shardStatus{},
+		counted: st.Backends,
 	}
 	out.displaced, out.streamsRefused = s.clients.displaced.Load(), s.streams.refused.Load()
 	if s.o.Engine.Draining() {

@@ -163,20 +163,18 @@ func (s *Server) text(q *viewQuery) []byte {
 	return x.buf
 }
 
-// totals returns what each pool has counted, backends that are gone included, so that no sum falls when one goes.
+// totals returns what each pool has counted, backends that are gone included, so that no sum falls when one goes. It goes by the
+// counters alone: the lists of backends are of another moment.
 func (st *status) totals() []*engine.BackendStats {
 	all, of := make([]*engine.BackendStats, len(st.Pools)), map[string]*engine.BackendStats{}
 	for i, p := range st.Pools {
 		t := engine.NewBackendStats()
 		t.Add(&p.stats.Gone)
-		for _, b := range p.Backends {
-			t.Add(b.stats)
-		}
 		all[i], of[p.Name] = t, t
 	}
-	for _, b := range st.Retired {
+	for b, n := range st.counted {
 		if t := of[b.Pool]; t != nil {
-			t.Add(b.stats)
+			t.Add(n)
 		}
 	}
 	return all

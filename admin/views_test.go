@@ -289,8 +289,13 @@ func visit(t *testing.T, address string, i int) {
 	_, _ = c.Write(lbtest.ClientHello(fmt.Sprintf("n%06d.example", i)))
 }
 
-// TestSumsNeverFall: what a pool has counted stays counted when a backend goes.
+// TestSumsNeverFall: what a pool has counted stays counted when a backend goes, also where the counters are of before.
 func TestSumsNeverFall(t *testing.T) {
+	t.Run("counters of now", func(t *testing.T) { sumsNeverFall(t, false) })
+	t.Run("counters that are shared", func(t *testing.T) { sumsNeverFall(t, true) })
+}
+
+func sumsNeverFall(t *testing.T, shared bool) {
 	backend := lbtest.Echo(t)
 	r := newRig(t, backend)
 	for range 3 {
@@ -317,6 +322,12 @@ func TestSumsNeverFall(t *testing.T) {
 	before := scrape()
 	if before[`haproxy_backend_sessions_total{proxy="p"}`] != 3 || before[`envoy_cluster_upstream_cx_tx_bytes_total{envoy_cluster_name="p"}`] != 12 {
 		t.Fatalf("%v", before)
+	}
+	if l := &r.s.looks; shared {
+		l.mu.Lock()
+		l.paid = time.Now().Add(time.Hour)
+		l.at = l.paid
+		l.mu.Unlock()
 	}
 	cfg, err := config.Parse("test.toml", []byte("[frontends.g]\nbind = [\"127.0.0.1:0\"]\npool = \"p\"\n[pools.p]\nbackends = [{ address = \"127.0.0.1:1\" }]\n"))
 	if err != nil {
