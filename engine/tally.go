@@ -9,7 +9,8 @@ import (
 // How the shards' counters are read. A shard only copies them, a part at a time, so that nobody's data waits because somebody
 // looks; the sums are made by who asked.
 
-// tallyStep is how many counters, of backends above all with 1 kB each, a shard copies at one visit: some 20 us.
+// tallyStep is how many counters, of backends above all with 1 kB each, a shard copies at one visit: some 20 us. More than that
+// it copies only of pools, all at the first visit.
 const tallyStep = 128
 
 // tally is a copy of a shard's counters. The shard and who asked for it have it in turn.
@@ -55,7 +56,7 @@ func (c *column[K, V]) extend() bool {
 }
 
 // begin runs on the shard: it lists what there is and copies the first of it. The counters of who is gone are in those of its
-// pool, which is why pools come before backends: whoever goes between two visits is not counted twice.
+// pool, which is why all pools come at once when the backends are listed: whoever goes between two visits is counted once.
 func (t *tally) begin(sh *shard) {
 	t.shard = sh.stats
 	t.shard.Sessions = sh.open
@@ -67,16 +68,20 @@ func (t *tally) begin(sh *shard) {
 	t.frontends.list(sh.frontends)
 	t.pools.list(sh.pools)
 	t.backends.list(sh.backends)
-	t.more()
+	t.pools.extend() // a reload may have brought more than room was made for
+	t.pools.copy(len(sh.pools))
+	t.copy(max(tallyStep-len(sh.pools), 0))
 }
 
 // more runs on the shard, too.
-func (t *tally) more() { t.backends.copy(t.pools.copy(t.frontends.copy(tallyStep))) }
+func (t *tally) more() { t.copy(tallyStep) }
+
+func (t *tally) copy(n int) { t.backends.copy(t.frontends.copy(n)) }
 
 // extend reports whether the shard has to be visited again.
 func (t *tally) extend() bool {
-	f, p, b := t.frontends.extend(), t.pools.extend(), t.backends.extend()
-	return f || p || b
+	f, b := t.frontends.extend(), t.backends.extend()
+	return f || b
 }
 
 // tallies asks all shards at once for copies of their counters.

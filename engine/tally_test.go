@@ -90,6 +90,51 @@ func TestTallyWhileTheyGo(t *testing.T) {
 	}
 }
 
+// TestTallyOfManyPools: with more pools than a visit has room for, too, a backend that goes between two visits is counted once.
+func TestTallyOfManyPools(t *testing.T) {
+	const pools = 2*tallyStep + 1
+	r := newRigOf(t, 1, nil, func(c *config.Config) {
+		for i := range pools - 1 {
+			p := *c.Pools[0]
+			p.Name = fmt.Sprint("p", i)
+			c.Pools = append(c.Pools, &p)
+		}
+		for _, p := range c.Pools {
+			p.Discovery = new(config.Discovery)
+		}
+	})
+	sh := r.e.shards[0]
+	for round, room := range []int{0, pools} {
+		for _, p := range r.d.Snapshot().Pools {
+			r.d.SetBackends(p.Config.Name, backendConfigs([]string{"127.0.0.1:9"}))
+		}
+		all := tally{frontends: columnOf[string, FrontendStats](room), pools: columnOf[string, PoolStats](room), backends: columnOf[*balancer.Backend, BackendStats](room)}
+		sh.loop.Call(func() {
+			for _, p := range r.d.Snapshot().Pools {
+				sh.poolStats(p)
+				sh.backendStats(p.Members[0].Backend).Sessions = 1
+			}
+			all.begin(sh)
+		})
+		for _, p := range r.d.Snapshot().Pools {
+			r.d.SetBackends(p.Config.Name, nil)
+		}
+		for all.extend() {
+			sh.loop.Call(all.more)
+		}
+		sessions := uint64(0)
+		for i := range all.pools.values {
+			sessions += all.pools.values[i].Gone.Sessions
+		}
+		for i := range all.backends.values {
+			sessions += all.backends.values[i].Sessions
+		}
+		if want := uint64(pools * (round + 1)); sessions != want {
+			t.Errorf("room for %d: %d sessions; want %d", room, sessions, want)
+		}
+	}
+}
+
 // BenchmarkTally is how long a shard is held by somebody who looks at 1,000 backends: the longest of its visits.
 func BenchmarkTally(b *testing.B) {
 	r := newRig(b, nil, manyBackends(1000))
