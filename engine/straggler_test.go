@@ -147,3 +147,51 @@ func TestMaintenanceWhileConnecting(t *testing.T) {
 		})
 	}
 }
+
+// TestMaintenanceTakenBackWhileConnecting: who was about to have a session when the backend was taken out for maintenance stays
+// where it is back by then, or comes back before its turn; and one on a backend that was removed besides goes as on_removed says.
+func TestMaintenanceTakenBackWhileConnecting(t *testing.T) {
+	for _, tc := range []struct{ do, then string }{{"cut", "back"}, {"drain", "back"}, {"drain", "back when open"}, {"cut", "removed"}, {"drain", "removed"}} {
+		t.Run(tc.do+", "+tc.then, func(t *testing.T) {
+			address, serve := busyUnix(t)
+			r := newRig(t, nil, func(c *config.Config) {
+				discovered(c)
+				p := c.Pools[0]
+				p.ConnectTimeout, p.OnMaintenance, p.OnRemoved, p.DrainTimeout = time.Minute, tc.do, "keep", time.Minute
+			})
+			r.d.SetBackends("p", backendConfigs([]string{address}))
+			c := r.dial()
+			say(t, c, "x")
+			lbtest.Eventually(t, "it waits", func() bool { return r.inState(connecting) == 1 })
+			order := func(o balancer.Order) {
+				if err := r.d.Order("p", address, o, "test"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			order(balancer.Maintain)
+			paced := map[string]int{"cut": 0, "drain": 1}[tc.do] // a drain waits for those who are connecting
+			lbtest.Eventually(t, "those who were there are seen to", func() bool { return r.pacing() == paced })
+			switch tc.then {
+			case "back":
+				order(balancer.Admit)
+			case "removed":
+				r.d.SetBackends("p", nil)
+			}
+			serve(func(b net.Conn) { _, _ = io.Copy(b, b) })
+			hear(t, c, "x")
+			if tc.then == "back when open" {
+				if r.pacing() != 1 {
+					t.Error("it is not told to go")
+				}
+				order(balancer.Admit)
+			}
+			if n := r.pacing(); n != 0 {
+				t.Errorf("%d paces", n)
+			}
+			say(t, c, "y")
+			hear(t, c, "y")
+			c.Close()
+			r.wantEnds(ClientEOF)
+		})
+	}
+}
