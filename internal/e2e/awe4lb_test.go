@@ -254,6 +254,18 @@ func (lb *awe4lb) settled() bytesByDirection {
 	return last
 }
 
+// sessionsEnd waits until no session is left. It asks so seldom that the counters that are asked for next are of now.
+func (lb *awe4lb) sessionsEnd() {
+	lb.t.Helper()
+	lbtest.Eventually(lb.t, "the sessions have ended", func() bool {
+		if lb.status().Sessions.Open == 0 {
+			return true
+		}
+		time.Sleep(60 * time.Millisecond) // the pace of asking
+		return false
+	})
+}
+
 // metric returns the value of a series without labels of GET /metrics.
 func (lb *awe4lb) metric(name string) float64 {
 	lb.t.Helper()

@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
-
-	"awe4lb/internal/lbtest"
 )
 
 // iperfSum is what iperf3 says of one direction at one end.
@@ -49,7 +47,7 @@ func TestIperf3(t *testing.T) {
 			if err := json.Unmarshal([]byte(out), &said); err != nil || said.Error != "" {
 				t.Fatalf("iperf3: %v, %q\n%s", err, said.Error, out)
 			}
-			lbtest.Eventually(t, "the sessions have ended", func() bool { return lb.status().Sessions.Open == 0 })
+			lb.sessionsEnd()
 			after := lb.bytes()
 			c2b, b2c := float64(after.C2B-before.C2B), float64(after.B2C-before.B2C)
 			switch {
