@@ -3,11 +3,14 @@ package discovery
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -228,4 +231,27 @@ func FuzzConsul(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestConsulIndexAlwaysBack: a server whose index goes back with each answer, however odd, is heard all the same, at the pace
+// that is kept with all.
+func TestConsulIndexAlwaysBack(t *testing.T) {
+	lbtest.CheckLeaks(t)
+	var asked atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Consul-Index", strconv.FormatInt(1000-asked.Add(1), 10))
+		_, _ = io.WriteString(w, "[]")
+	}))
+	defer server.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	begun, reports := time.Now(), 0
+	err := newTestConsul(t, server.URL).Watch(ctx, func(List) {
+		if reports++; reports == 4 {
+			cancel()
+		}
+	})
+	if took, n := time.Since(begun), asked.Load(); reports != 4 || n != 7 || took < 6*consulPause {
+		t.Errorf("%d queries and %d reports in %v, %v; want 7 and 4 in %v or more", n, reports, took, err, 6*consulPause)
+	}
 }
