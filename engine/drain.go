@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"awe4lb/balancer"
@@ -77,6 +78,7 @@ func (sh *shard) prune(snap *balancer.Snapshot) {
 			sh.pruned = nil // next time, perhaps
 		}
 	}
+	sh.gone = slices.DeleteFunc(sh.gone, func(b *balancer.Backend) bool { return sh.backends[b] == nil })
 	for key := range sh.origins {
 		if !snap.Has(key.backend) {
 			delete(sh.origins, key)

@@ -212,6 +212,9 @@ func (sh *shard) backendStats(b *balancer.Backend) *BackendStats {
 		st = NewBackendStats()
 		sh.backends[b] = st
 		sh.pruned = nil
+		if !sh.eng.director.Snapshot().Has(b) { // it went before anybody came, whose snapshot is older
+			sh.gone = append(sh.gone, b)
+		}
 	}
 	return st
 }

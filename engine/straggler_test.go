@@ -119,6 +119,45 @@ func TestStragglersAreCounted(t *testing.T) {
 	}
 }
 
+// TestStragglersAreForgotten: what the shards keep of a backend that had vanished before somebody came to it goes with them, with
+// nobody asking for the counters, and they are counted.
+func TestStragglersAreForgotten(t *testing.T) {
+	a, b := lbtest.Echo(t), lbtest.Echo(t)
+	r := newRig(t, nil, func(c *config.Config) {
+		accepts("required")(c)
+		discovered(c)
+		c.Pools[0].OnRemoved = "keep"
+	})
+	r.d.SetBackends("p", backendConfigs([]string{a}))
+	const n = 8 // on both shards
+	var clients []*net.TCPConn
+	for range n {
+		clients = append(clients, r.dial())
+	}
+	lbtest.Eventually(t, "all are let in", func() bool { return r.letIn() == n })
+	r.d.SetBackends("p", backendConfigs([]string{b}))
+	for _, c := range clients {
+		say(t, c, string(header(1, "192.0.2.1:1"))+"x")
+		hear(t, c, "x")
+		c.Close()
+	}
+	r.wantEnds(repeat(ClientEOF, n)...)
+	r.d.SetBackends("p", backendConfigs([]string{a, b}))
+	r.d.SetBackends("p", backendConfigs([]string{b}))
+	kept, counted := 0, uint64(0)
+	for _, sh := range r.e.shards {
+		sh.loop.Call(func() {
+			kept += len(sh.backends) + len(sh.gone)
+			if p := sh.pools["p"]; p != nil {
+				counted += p.Gone.Sessions
+			}
+		})
+	}
+	if kept != 0 || counted != n {
+		t.Errorf("%d backends are kept, and the pool counts %d sessions; want none and %d", kept, counted, n)
+	}
+}
+
 // TestMaintenanceWhileConnecting: who was about to have a session on a backend when it was taken out for maintenance goes as
 // those who had one.
 func TestMaintenanceWhileConnecting(t *testing.T) {
