@@ -244,6 +244,7 @@ func TestDefaultConfig(t *testing.T) {
 }
 
 func TestCheckAndExitCodes(t *testing.T) {
+	t.Chdir(t.TempDir())
 	good := filepath.Join(t.TempDir(), "good.toml")
 	bad := filepath.Join(t.TempDir(), "bad.toml")
 	if err := os.WriteFile(good, []byte(toml("127.0.0.1:1", "")), 0o600); err != nil {
@@ -260,18 +261,24 @@ func TestCheckAndExitCodes(t *testing.T) {
 		{[]string{"check", "--config", good}, 0, "good: 1 frontend, 1 pool, 1 backend", ""},
 		{[]string{"check", "--config", bad}, 1, "", "bad.toml:9: pools.p.policy: got \"rand\"; want random, roundrobin, leastconn, leasttime, leastbandwidth, p2c, iphash or maglev (did you mean \"random\"?)\nawe4lb: 2 mistakes\n"},
 		{[]string{"check", "--config", "/nonexistent"}, 1, "", "awe4lb: open /nonexistent: no such file or directory"},
+		{[]string{"check"}, 1, "", "awe4lb: open awe4lb.toml: no such file or directory (--config FILE says where it is; 'awe4lb demo' needs none)\n"},
+		{nil, 1, "", "awe4lb: open awe4lb.toml: no such file or directory (--config FILE says where it is; 'awe4lb demo' needs none)\n"},
 		{[]string{"run", "--config", bad}, 1, "", "2 mistakes"},
 		{[]string{"--config", bad}, 1, "", "2 mistakes"},
-		{[]string{"chekc"}, 2, "", "unknown command \"chekc\""},
-		{[]string{"run", "--confg", good}, 2, "", "unknown flag: --confg\nTry 'awe4lb --help'."},
-		{[]string{"run", "extra"}, 2, "", "unknown command \"extra\""},
+		{[]string{"chekc"}, 2, "", "unknown command \"chekc\" (did you mean \"check\"?)\nTry 'awe4lb --help'."},
+		{[]string{"lb.toml"}, 2, "", "unknown command \"lb.toml\" (--config lb.toml?)\n"},
+		{[]string{"config", "hist"}, 2, "", "unknown command \"hist\" (did you mean \"history\"?)\nTry 'awe4lb config --help'."},
+		{[]string{"run", "--confg", good}, 2, "", "unknown flag: --confg\nTry 'awe4lb run --help'."},
+		{[]string{"run", "lb.toml"}, 2, "", "got the argument \"lb.toml\"; want none (--config lb.toml?)\nTry 'awe4lb run --help'."},
+		{[]string{"check", "--config", good, "extra"}, 2, "", "got the argument \"extra\"; want none\n"},
+		{[]string{"version", "extra"}, 2, "", "got the argument \"extra\"; want none\n"},
 		{[]string{"version"}, 0, "awe4lb dev", ""},
 		{[]string{"--help"}, 0, "awe4lb demo", ""},
 		{[]string{"run", "--help"}, 0, "SIGHUP", ""},
 		{[]string{"discovery", "refresh", "--help"}, 0, "Whom to ask, as whom, and how to answer:\n  -o, --output", ""},
 		{[]string{"completion", "bash"}, 0, "__start_awe4lb", ""},
 	} {
-		code, stdout, stderr := result(t, tc.args...)
+		code, stdout, stderr := result(t, tc.args...) // in a folder without a configuration
 		if code != tc.code || !strings.Contains(stdout, tc.stdout) || !strings.Contains(stderr, tc.stderr) {
 			t.Errorf("awe4lb %v: exit code %d, stdout %q, stderr %q; want %d, %q, %q", tc.args, code, stdout, stderr,
 				tc.code, tc.stdout, tc.stderr)

@@ -22,7 +22,7 @@ func newCert(p Program) *cobra.Command {
 		Short: "make a certificate for local names, or see which one a name gets",
 		Long: `Cert makes a certificate with its key for names that no authority would sign, and shows which certificate a client gets
 that asks for a name: from a configuration, or from something that runs.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newSelfSigned(), newCertShow(p))

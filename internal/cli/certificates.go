@@ -44,7 +44,7 @@ func newCertificates(p Program) *cobra.Command {
 		Long: `Certificates lists those that frontends and pools use: the names in them, when they expire, where they come from, and whether an
 OCSP response is stapled; below, the names that a certificate is wanted for by ACME. 'awe4lb cert show' says which one a client gets.`,
 		Example: "  awe4lb certificates\n  awe4lb certificates -o json | jq -r '.certificates[] | .not_after + \" \" + .names[0]'",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 	}, func(c *call, _ []string) error {
 		var list certificateList
 		return c.get("/api/v1/certificates", &list, func() { c.printCertificates(&list) })

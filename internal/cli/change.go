@@ -145,7 +145,7 @@ func tableCommand(p Program, kind string, names cobra.CompletionFunc) *cobra.Com
 		Short: "make, replace or delete a " + kind,
 		Long: fmt.Sprintf(`Put makes or replaces a %[1]s of what runs: FILE has its table as it stands below [%[1]ss.NAME], as TOML or JSON. Delete removes one.
 'awe4lb %[1]ss' lists those there are, 'awe4lb config get' prints their tables.`, kind),
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	path := "/api/v1/" + kind + "s/"
@@ -190,7 +190,7 @@ func newBackend(p Program) *cobra.Command {
 		Short: "add a backend to a pool, or remove one",
 		Long: `Add and remove change the backends that a pool has in the configuration. 'awe4lb drain' takes one out of use and leaves it
 there.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newBackendAdd(p), newBackendRemove(p))

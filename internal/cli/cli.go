@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime"
 	"slices"
@@ -77,13 +78,13 @@ func CannotBind(err error) error { return exitError{err, exitBind} }
 func Execute(p Program, args []string) int {
 	root := newRoot(p)
 	root.SetArgs(args)
-	err := root.Execute()
+	c, err := root.ExecuteC()
 	code := exitCodeOf(err)
 	if code == exitOK {
 		return code
 	}
 	if code == exitUsage {
-		fmt.Fprintf(os.Stderr, "awe4lb: %v\nTry 'awe4lb --help'.\n", err)
+		fmt.Fprintf(os.Stderr, "awe4lb: %v\nTry '%s --help'.\n", err, c.CommandPath())
 		return code
 	}
 	var inFile config.Errors
@@ -143,10 +144,10 @@ func newRoot(p Program) *cobra.Command {
 		Short:         "a layer-4 load balancer",
 		Long:          rootHelp,
 		Example:       rootExample,
-		Args:          cobra.NoArgs,
+		Args:          knownCommand,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		RunE:          func(*cobra.Command, []string) error { return p.Run(path, nil) },
+		RunE:          func(c *cobra.Command, _ []string) error { return hintConfig(c, path, p.Run(path, nil)) },
 	}
 	configFlag(root, &path)
 	loadForCompletion = p.adminOf
@@ -162,6 +163,42 @@ func newRoot(p Program) *cobra.Command {
 	return root
 }
 
+// knownCommand refuses what root is given beside flags: it is no command, or cobra had found it.
+func knownCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := ""
+	root.SuggestionsMinimumDistance = 2 // letters that differ
+	switch near := root.SuggestionsFor(args[0]); {
+	case looksLikeFile(args[0]) && root.Flags().Lookup("config") != nil:
+		hint = fmt.Sprintf(" (--config %s?)", args[0])
+	case len(near) > 0:
+		begins := slices.IndexFunc(near, func(name string) bool { return strings.HasPrefix(name, args[0]) })
+		hint = fmt.Sprintf(" (did you mean %q?)", near[max(begins, 0)])
+	}
+	return fmt.Errorf("unknown command %q%s", args[0], hint)
+}
+
+// noArgs refuses what a command is given beside flags. A file is what people give most.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if c.HasSubCommands() {
+		return knownCommand(c, args)
+	}
+	hint := ""
+	if flag := c.Flags().Lookup("config"); looksLikeFile(args[0]) && flag != nil && !flag.Changed {
+		hint = fmt.Sprintf(" (--config %s?)", args[0])
+	}
+	return fmt.Errorf("got the argument %q; want none%s", args[0], hint)
+}
+
+func looksLikeFile(arg string) bool {
+	return strings.HasSuffix(arg, ".toml") || strings.Contains(arg, "/")
+}
+
 // group adds commands that help lists together, in this order.
 func group(root *cobra.Command, id, title string, commands ...*cobra.Command) {
 	cobra.EnableCommandSorting = false
@@ -175,6 +212,15 @@ func group(root *cobra.Command, id, title string, commands ...*cobra.Command) {
 func configFlag(c *cobra.Command, path *string) {
 	c.Flags().StringVarP(path, "config", "c", "awe4lb.toml", "configuration `FILE`")
 	_ = c.MarkFlagFilename("config", "toml")
+}
+
+// hintConfig returns err, with what to do about it where there is no configuration and none was named.
+func hintConfig(c *cobra.Command, path string, err error) error {
+	var missing *fs.PathError
+	if !c.Flags().Changed("config") && errors.As(err, &missing) && missing.Path == path && errors.Is(err, fs.ErrNotExist) {
+		return exitError{fmt.Errorf("%w (--config FILE says where it is; 'awe4lb demo' needs none)", err), exitCodeOf(err)}
+	}
+	return err
 }
 
 func newRun(p Program) *cobra.Command {
@@ -193,8 +239,8 @@ Exit codes
   0  ended as told        1  bad configuration
   2  bad usage            3  could not bind an address`,
 		Example: "  awe4lb run --config /etc/awe4lb.toml",
-		Args:    cobra.NoArgs,
-		RunE:    func(*cobra.Command, []string) error { return p.Run(path, nil) },
+		Args:    noArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return hintConfig(c, path, p.Run(path, nil)) },
 	}
 	configFlag(c, &path)
 	return c
@@ -210,11 +256,11 @@ and what is wanted, then what this host does not have: certificates and keys, ad
 files. It opens no port and changes nothing; whether a port is free only run finds out. It exits with 0 when all is good,
 else with 1.`,
 		Example: "  awe4lb check --config awe4lb.toml && kill -HUP $(pidof awe4lb)",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := p.Load(path)
 			if err != nil {
-				return BadConfig(err)
+				return hintConfig(c, path, BadConfig(err))
 			}
 			for _, w := range slices.Concat(cfg.Warnings, certs.Notes(cfg)) {
 				fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)

@@ -61,7 +61,7 @@ Apply does what is usual: it shows what FILE would change, asks, stores it and h
 Put, select and rollback are the steps by themselves. Whoever stores says which version they have seen, so that two people
 cannot overwrite each other. FILE may be -, standard input; it is TOML, or JSON where its name ends in .json.`,
 		Example: "  awe4lb config get >awe4lb.toml\n  awe4lb config diff awe4lb.toml\n  awe4lb config apply awe4lb.toml\n  awe4lb config history\n  awe4lb config rollback 3",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newConfigList(p), newConfigGet(p), newConfigPut(p), newConfigTry(p, "validate"), newConfigTry(p, "diff"), newConfigApply(p),
@@ -74,7 +74,7 @@ func newConfigList(p Program) *cobra.Command {
 		Use:   "list",
 		Short: "the configurations there are",
 		Long:  "List prints the configurations that are kept: which one runs, when each was changed, and how many mistakes are in it.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 	}, func(c *call, _ []string) error {
 		var list configList
 		return c.get(configsPath, &list, func() {
@@ -413,7 +413,7 @@ func newConfigStop(p Program) *cobra.Command {
 		Use:   "stop",
 		Short: "run no frontend until a configuration is selected",
 		Long:  "Stop has the process run no frontend, until a configuration is selected, reloaded, or the process starts again.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 	}, func(c *call, _ []string) error {
 		if err := c.confirm("stop all frontends", yes); err != nil {
 			return err

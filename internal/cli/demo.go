@@ -33,7 +33,7 @@ balancer in front of them, and says what to try. Ctrl-C ends all of it.
 
 It uses the file given, or awe4lb.toml in the working directory, or else the one built in.`,
 		Example: "  awe4lb demo\n  curl http://127.0.0.1:8080/",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return demo(p, path, c.OutOrStdout()) },
 	}
 	c.Flags().StringVarP(&path, "config", "c", "", "configuration `FILE`")

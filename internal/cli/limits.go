@@ -32,7 +32,7 @@ how often somebody met them since the start. --met leaves those that were met or
 
 'limits sources' says who is nearest to what one source may have.`,
 		Example: "  awe4lb limits --met\n  awe4lb limits sources --frontend web",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 	}, func(c *call, _ []string) error {
 		var list struct {
 			Limits []limit `json:"limits"`
@@ -79,7 +79,7 @@ func newLimitsSources(p Program) *cobra.Command {
 a frontend, the nearest first. A source at its limit gets room when its sessions end: 'awe4lb kill --client' ends them. Who is over
 a rate is not known by name: rates are kept by hashes.`,
 		Example: "  awe4lb limits sources --limit 10\n  awe4lb kill --frontend web --client 203.0.113.7",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 	}, func(c *call, _ []string) error {
 		var list struct {
 			Sources []struct {

@@ -24,7 +24,7 @@ func newStatus(p Program) *cobra.Command {
 		Short:   "how the process is: its frontends and pools in a few lines",
 		Long:    "Status tells how the running process is: since when, with which configuration, and what its frontends and pools have open.",
 		Example: "  awe4lb status\n  awe4lb status -o json | jq .sessions.open",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 	}, func(c *call, _ []string) error {
 		var s client.Status
 		return c.get("/api/v1/status", &s, func() {
@@ -46,7 +46,7 @@ func newFrontends(p Program) *cobra.Command {
 		Use:   "frontends",
 		Short: "the frontends and what they have taken",
 		Long:  "Frontends lists the frontends with their listeners, open sessions or flows, and totals since the start.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 	}, func(c *call, _ []string) error {
 		var list struct{ Frontends []client.Frontend }
 		return c.get("/api/v1/frontends", &list, func() { c.printFrontends(list.Frontends) })
@@ -80,7 +80,7 @@ func newPools(p Program) *cobra.Command {
 		Use:   "pools",
 		Short: "the pools and how many of their backends are up",
 		Long:  "Pools lists the pools with their policy, their backends by state, open sessions, and what went wrong since the start.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 	}, func(c *call, _ []string) error {
 		var list client.PoolList
 		return c.get("/api/v1/pools", &list, func() { c.printPools(list.Pools, list.Retired) })
@@ -244,7 +244,7 @@ func newHealth(p Program) *cobra.Command {
 		Short: "the health checks and their last results",
 		Long: `Health lists what the health checks say: the state and since when, how many results in a row speak against it, and the last
 probes, the newest to the right: + good, - bad, ? could not ask.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}, func(c *call, _ []string) error {
 		var list struct{ Checks []client.Check }
 		return c.get("/api/v1/health", &list, func() {
@@ -280,7 +280,7 @@ func newDiscovery(p Program) *cobra.Command {
 		Short: "where the backends of pools come from, and what became of it",
 		Long: `Discovery lists the sources that pools have backends from: their state, how many backends of them are in use, and why the last
 answer was not used. A list that is suddenly short is held back until it is confirmed; 'discovery accept' uses it now.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}, func(c *call, _ []string) error {
 		var list struct {
 			Pools []struct {
@@ -335,7 +335,7 @@ func newEvents(p Program) *cobra.Command {
 		Long: `Events lists what has happened to backends: health, orders, weights, agents; the newest last. --follow goes on with what
 happens from then on, also when the process is started anew, until it is interrupted; with -o json it has one event a line.`,
 		Example: "  awe4lb events --limit 20\n  awe4lb events --follow -o json | jq -c 'select(.to == \"down\")'",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 	}, func(c *call, _ []string) error {
 		if follow {
 			return c.followEvents(limit)
@@ -362,7 +362,7 @@ func newSessions(p Program) *cobra.Command {
 		Long: `Sessions lists sessions and UDP flows, those that all filters mean. Without --sort they come as they are found, and
 page after page if --all says so (with -o json a document for each page); with it all are sorted, and the first --limit shown.`,
 		Example: "  awe4lb sessions --pool web --sort bytes --limit 10\n  awe4lb sessions --client 10.1.0.0/16 --all -o json",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 	}, func(c *call, _ []string) error {
 		v := url.Values{"limit": {strconv.Itoa(limit)}}
 		for name, value := range q {

@@ -222,7 +222,7 @@ func newReload(p Program) *cobra.Command {
 		Use:   "reload",
 		Short: "have the process read its configuration again",
 		Long:  "Reload has the process read its configuration again, as SIGHUP does, and says what changed. With a mistake in it nothing\nchanges: the mistakes are told, and the exit code is 1.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 	}, func(c *call, _ []string) error {
 		var r client.Report
 		return c.show(client.Request{Method: http.MethodPost, Path: "/api/v1/reload"}, &r, func() {

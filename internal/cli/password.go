@@ -21,7 +21,7 @@ func newPassword() *cobra.Command {
 shows nothing of what is typed; else it reads one line.`,
 		Example: `  awe4lb password
   head -c 18 /dev/urandom | base64 | tee /dev/stderr | awe4lb password`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			password, err := readPassword(c)
 			if err != nil {

@@ -42,7 +42,7 @@ func newPersistence(p Program) *cobra.Command {
 		Long: `Persistence lists the pools whose clients keep their backend: how many clients have one, how many there is room for, and what
 became of those who came. 'persistence list' lists the clients, 'persistence get' looks one up.`,
 		Example: "  awe4lb persistence\n  awe4lb persistence get web 10.1.2.3\n  awe4lb persistence forget web 10.1.2.3",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 	}, func(c *call, _ []string) error {
 		var list struct {
 			Pools []stickyPool `json:"pools"`

@@ -21,7 +21,7 @@ func newShards(p Program) *cobra.Command {
 		Use:   "shards",
 		Short: "what each shard has open, and when it could not accept",
 		Long:  "Shards lists the shards: their sessions and flows now, and since the start how often they paused accepting, for a limit or for want of\ndescriptors, and what went wrong.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 	}, func(c *call, _ []string) error {
 		var list struct {
 			Shards []struct {
@@ -52,7 +52,7 @@ func newHistory(p Program) *cobra.Command {
 		Use:   "history",
 		Short: "the last quarter of an hour, in steps of five seconds",
 		Long:  "History prints what the charts of the page show: sessions, flows, rates and the time to connect in the last quarter of an hour, a line\nfor each step, the newest last.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 	}, func(c *call, _ []string) error {
 		var h struct {
 			Step   float64   `json:"step_seconds"`
@@ -101,7 +101,7 @@ func newAudit(p Program) *cobra.Command {
 		Short:   "who has changed something, or tried to, the newest last",
 		Long:    "Audit lists the last calls that changed something, or tried to: when, by whom, from where, and with what success; the newest last. It is\nkept in memory: the log of the process has all of it.",
 		Example: "  awe4lb audit --limit 20\n  awe4lb audit --failed",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 	}, func(c *call, _ []string) error {
 		var list struct {
 			Calls []struct {
@@ -142,7 +142,7 @@ func newWhoami(p Program) *cobra.Command {
 		Use:   "whoami",
 		Short: "who one is for the process, and what one may do",
 		Long:  "Whoami says as whom the process takes the credentials of the flags and the environment, and their role: none, read, operate or configure.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 	}, func(c *call, _ []string) error {
 		var me struct{ Name, How, Role string }
 		return c.get("/api/v1/me", &me, func() {
@@ -168,7 +168,7 @@ func newShutdown(p Program) *cobra.Command {
 there are and asks before it does. With --wait it returns when the process has ended, or with 1 when the time is up. A service manager
 may start it anew.`,
 		Example: "  awe4lb shutdown --yes --wait 1m",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 	}, func(c *call, _ []string) error {
 		if !yes {
 			var s client.Status
@@ -235,7 +235,7 @@ func newUpgrade(p Program) *cobra.Command {
 		Use:   "upgrade",
 		Short: "start the program that brings a new version",
 		Long:  "Upgrade has the process start the program that admin.upgrade of its configuration names, which is to bring a new version and start it.\nIt asks before it does, and does not wait: 'awe4lb version --running' tells what runs.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 	}, func(c *call, _ []string) error {
 		if err := c.confirm("start the upgrade of the process at "+c.api.Address(), yes); err != nil {
 			return err
@@ -258,7 +258,7 @@ func newVersion(p Program) *cobra.Command {
 		Use:   "version",
 		Short: "print the version, of this program or of what runs",
 		Long:  "Version prints the version of this program; with --running, or when it is said whom to ask, that of the running process.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 	}, func(c *call, _ []string) error {
 		var v struct {
 			Version  string    `json:"version"`

@@ -19,7 +19,7 @@ sort, filter, drain, enable, weigh and kill; each order is asked about before it
 
 NO_COLOR in the environment: no colours.`,
 		Example: "  awe4lb top\n  awe4lb top --admin https://lb.internal:7070 --user ops",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 	}, func(c *call, _ []string) error {
 		in, isFile := c.InOrStdin().(*os.File)
 		out, isToo := c.OutOrStdout().(*os.File)
