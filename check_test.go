@@ -68,19 +68,25 @@ pool = "p"
 [pools.p]
 source = ["192.0.2.1"]
 backends = [{ address = "[fe80::1%%nowhere]:80" }, { address = "127.0.0.1:1" }]
+[pools.q.discovery]
+kind = "kubernetes"
+kubeconfig = "/nonexistent/kubeconfig"
+service = "q"
+port = "80"
 `, file, file))
 	for _, want := range []string{
-		"log.output: /nonexistent/x.log: directory /nonexistent: no such file or directory\n",
-		"log.access.output: /nonexistent/y.log: directory",
-		"admin.bind: a regular file is in the way at " + file + ".admin",
-		"engine.user: user: unknown user nobody-of-that-name\n",
-		"frontends.f.bind: 192.0.2.7: bind: cannot assign requested address (no interface of this host has that address)\n",
+		path + ":3: log.output: /nonexistent/x.log: directory /nonexistent: no such file or directory\n",
+		path + ":4: log.access.output: /nonexistent/y.log: directory",
+		path + ":6: admin.bind: a regular file is in the way at " + file + ".admin",
+		path + ":8: engine.user: user: unknown user nobody-of-that-name\n",
+		path + ":10: frontends.f.bind: 192.0.2.7: bind: cannot assign requested address (no interface of this host has that address)\n",
 		"frontends.f.bind: unix:" + file + ": a regular file is in the way",
-		"frontends.f.bind: unix:/nonexistent/f.sock: /nonexistent: no such file or directory\n",
+		path + ":10: frontends.f.bind: unix:/nonexistent/f.sock: /nonexistent: no such file or directory\n",
 		"frontends.f.bind: [fe80::1%nowhere]:",
-		"pools.p.source: 192.0.2.1: bind: cannot assign requested address",
-		`pools.p.backends: [fe80::1%nowhere]:80: no interface "nowhere" on this host`,
-		"awe4lb: the file is good, but not for this host: 10 problems\n",
+		path + ":13: pools.p.source: 192.0.2.1: bind: cannot assign requested address",
+		path + `:14: pools.p.backends: [fe80::1%nowhere]:80: no interface "nowhere" on this host`,
+		"\n" + path + ":15: pools.q.discovery: kubernetes: open /nonexistent/kubeconfig: no such file or directory\n",
+		"awe4lb: the file is good, but not for this host: 11 problems\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("it does not say %q", want)

@@ -83,6 +83,9 @@ func checkHost(cfg *config.Config) []error {
 			errs = append(errs, fmt.Errorf("admin.bind: %w", err))
 		}
 	}
+	for i, err := range errs {
+		errs[i] = cfg.Locate(err)
+	}
 	return errs
 }
 
@@ -192,12 +195,12 @@ func start(path string) (*process, error) {
 	p.cfg = cfg
 	if cfg.Engine.User != "" {
 		if err := privilege.Check(cfg.Engine.User, cfg.Engine.Group); err != nil {
-			return nil, cli.BadConfig(err)
+			return nil, cli.BadConfig(cfg.Locate(err))
 		}
 	}
 	applyLogs, _, err := p.logs.Prepare(cfg.Log)
 	if err != nil {
-		return nil, cli.BadConfig(err)
+		return nil, cli.BadConfig(cfg.Locate(err))
 	}
 	applyLogs()
 	p.warn(cfg)
@@ -240,7 +243,7 @@ func start(path string) (*process, error) {
 		if errors.As(err, &files) || errors.As(err, &mistakes) {
 			return nil, cli.BadConfig(err)
 		}
-		return nil, cli.CannotBind(err)
+		return nil, cli.CannotBind(cfg.Locate(err))
 	}
 	p.reloads.Store(&admin.Reloads{Last: time.Now(), LastOK: true})
 	if cfg.Admin.Bind != "" {
@@ -251,6 +254,7 @@ func start(path string) (*process, error) {
 			Level: p.logs.Level, SetLevel: p.logs.SetLevel, End: p.orderEnd})
 		if err != nil {
 			p.close()
+			err = cfg.Locate(err)
 			var wrong *admin.ConfigError
 			if errors.As(err, &wrong) {
 				return nil, cli.BadConfig(err)
@@ -396,10 +400,11 @@ func (p *process) tryReload() (*balancer.Report, error) {
 		return nil, err
 	}
 	report, err := p.enact(cfg)
-	if err == nil {
-		p.now.Store(&admin.Running{Name: c.Name, Text: c.Text, Stored: c.Stored, Config: cfg})
+	if err != nil {
+		return nil, cfg.Locate(err)
 	}
-	return report, err
+	p.now.Store(&admin.Running{Name: c.Name, Text: c.Text, Stored: c.Stored, Config: cfg})
+	return report, nil
 }
 
 // enact makes cfg what everything goes by, all or nothing. Under mu.

@@ -294,14 +294,15 @@ func TestCannotBind(t *testing.T) {
 	defer taken.Close()
 	path := filepath.Join(t.TempDir(), "awe4lb.toml")
 	for name, text := range map[string]string{
-		"frontends.f.bind: ": strings.Replace(toml("127.0.0.1:1", "[admin]\nbind = \"\""), "127.0.0.1:0", taken.Addr().String(), 1),
-		"admin.bind: ":       toml("127.0.0.1:1", fmt.Sprintf("[admin]\nbind = %q", taken.Addr())),
+		":4: frontends.f.bind: ": strings.Replace(toml("127.0.0.1:1", "[admin]\nbind = \"\""), "127.0.0.1:0", taken.Addr().String(), 1),
+		":2: admin.bind: ":       toml("127.0.0.1:1", fmt.Sprintf("[admin]\nbind = %q", taken.Addr())),
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		code, _, stderr := result(t, "run", "--config", path)
-		if code != 3 || !strings.Contains(stderr, "awe4lb: "+name) || !strings.Contains(stderr, "address already in use") {
+		if code != 3 || !strings.Contains(stderr, "awe4lb: "+path+name) ||
+			!strings.Contains(stderr, "address already in use (another process listens there: ss -ltnp 'sport = :") {
 			t.Errorf("exit code %d, %q; want 3 and %s", code, stderr, name)
 		}
 	}

@@ -188,7 +188,14 @@ func (e *ConfigError) Unwrap() error { return e.Err }
 
 func listen(a config.Address) (net.Listener, error) {
 	if !a.IsUnix() {
-		return net.Listen("tcp", a.String())
+		l, err := net.Listen("tcp", a.String())
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			err = fmt.Errorf("%w (another process listens there: ss -ltnp 'sport = :%d')", err, a.IP.Port())
+		case errors.Is(err, syscall.EADDRNOTAVAIL):
+			err = fmt.Errorf("%w (no interface of this host has that address)", err)
+		}
+		return l, err
 	}
 	switch err := socketfile.MakeWay(a.Path); {
 	case errors.Is(err, syscall.EADDRINUSE):

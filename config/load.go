@@ -66,13 +66,13 @@ func ParseIn(folder, name string, text []byte) (*Config, error) {
 	for _, w := range d.warnings {
 		d.cfg.Warnings = append(d.cfg.Warnings, w.Error())
 	}
-	d.cfg.at = d.positions()
+	d.cfg.at, d.cfg.place = d.positions()
 	d.cfg.reach = d.reached()
 	return d.cfg, nil
 }
 
-// positions returns Config.at, with what of the places outlives the decoder.
-func (d *decoder) positions() func(field any) *Error {
+// positions returns Config.at and Config.place, with what of the places outlives the decoder.
+func (d *decoder) positions() (at func(field any) *Error, place func(path string) *Error) {
 	type position struct {
 		path string
 		line int
@@ -82,13 +82,24 @@ func (d *decoder) positions() func(field any) *Error {
 		all[field] = position{p.path, p.line}
 	}
 	file := d.file
-	return func(field any) *Error {
+	at = func(field any) *Error {
 		p, ok := all[field]
 		if !ok {
 			return nil
 		}
 		return &Error{File: file, Line: p.line, Key: p.path}
 	}
+	// It is asked when something is wrong, and rarely: no second map.
+	place = func(path string) *Error {
+		var found *Error
+		for _, p := range all {
+			if p.path == path && (found == nil || p.line < found.Line) {
+				found = &Error{File: file, Line: p.line, Key: p.path}
+			}
+		}
+		return found
+	}
+	return at, place
 }
 
 // read turns text into the values of the toml package and the tree of their positions. The errors lack the file.

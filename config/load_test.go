@@ -159,7 +159,7 @@ func TestGoodEmpty(t *testing.T) {
 	}
 	want.Admin.Anonymous = "configure"
 	got := loadGood(t, "empty")
-	got.at, got.reach = nil, nil
+	got.at, got.place, got.reach = nil, nil, nil
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}

@@ -271,7 +271,11 @@ else with 1.`,
 			}
 			host := p.Host(cfg)
 			for _, err := range host {
-				fmt.Fprintf(c.ErrOrStderr(), "%s: %v\n", path, err)
+				if text := err.Error(); strings.HasPrefix(text, path+":") { // as most have, with the line
+					fmt.Fprintln(c.ErrOrStderr(), text)
+				} else {
+					fmt.Fprintf(c.ErrOrStderr(), "%s: %s\n", path, text)
+				}
 			}
 			if n := len(named) + len(host); n > 0 {
 				return BadConfig(fmt.Errorf("the file is good, but not for this host: %s", Plural(n, "problem")))

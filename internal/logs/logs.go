@@ -2,6 +2,7 @@ package logs
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 
@@ -42,14 +43,14 @@ func New() *Logs {
 func (l *Logs) Prepare(cfg config.Log) (apply, discard func(), err error) {
 	next := new(state)
 	if next.log, err = Open(cfg.Output); err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("log.output: %w", err)
 	}
 	next.begin(cfg)
 	if cfg.Access.Output != "" {
 		out, err := Open(cfg.Access.Output)
 		if err != nil {
 			next.log.Close()
-			return nil, nil, err
+			return nil, nil, fmt.Errorf("log.access.output: %w", err)
 		}
 		next.access = newAccessWriter(out, cfg.Access.Format)
 	}

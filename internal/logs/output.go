@@ -3,7 +3,6 @@
 package logs
 
 import (
-	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -37,11 +36,7 @@ func Open(name string) (*Output, error) {
 }
 
 func openFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
-	if err != nil {
-		return nil, fmt.Errorf("log file: %w", err)
-	}
-	return f, nil
+	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
 }
 
 // Write writes b. A failure is the caller's to ignore: there is nowhere left to report it to.
