@@ -485,6 +485,15 @@ func TestDemo(t *testing.T) {
 	if _, err := net.DialTimeout("tcp", "127.0.0.1:8080", time.Second); err == nil {
 		t.Fatal("something listens on 127.0.0.1:8080, which the demo needs")
 	}
+	taken, err := net.Listen("tcp", "127.0.0.1:9001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := result(t, "demo")
+	taken.Close()
+	if want := "address already in use (another demo, or another process: ss -ltnp 'sport = :9001')\n"; code != 3 || !strings.HasSuffix(stderr, want) {
+		t.Errorf("exit code %d, %q; want 3 and %q", code, stderr, want)
+	}
 	c := command("demo")
 	c.Dir = t.TempDir() // without an awe4lb.toml
 	out, err := c.StdoutPipe()

@@ -81,7 +81,7 @@ func writeTemporary(text []byte) (path string, remove func(), err error) {
 func explain(out io.Writer, path string, r Running, pids map[string]int) {
 	fmt.Fprintf(out, "\nThe balancer runs. In another terminal:\n\n")
 	try := func(why, format string, args ...any) {
-		fmt.Fprintf(out, "  %-52s # %s\n", fmt.Sprintf(format, args...), why)
+		fmt.Fprintf(out, "  %-53s # %s\n", fmt.Sprintf(format, args...), why)
 	}
 	if l := r.listener("tcp", false).Address; l != "" {
 		try("again and again: the backends take turns", "curl http://%s/", l)
@@ -129,6 +129,10 @@ func startBackend(name, network, address string) (*backendProcess, error) {
 		return nil, err
 	}
 	socket, err := demoSocket(network, address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		_, port, _ := net.SplitHostPort(address)
+		err = fmt.Errorf("%w (another demo, or another process: ss -l%snp 'sport = :%s')", err, network[:1], port)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("demo %s: %w", name, err)
 	}
