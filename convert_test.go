@@ -69,7 +69,7 @@ func TestConvert(t *testing.T) {
 		{1, "gobetween.toml: neither gobetween's configuration", []string{in}},
 		{1, "no such file", []string{in + ".missing"}},
 		{2, `--from: got "haproxy"`, []string{"--from", "haproxy", in}},
-		{2, "accepts 1 arg", nil},
+		{2, "got 0 arguments; want: awe4lb convert FILE\n", nil},
 	} {
 		code, stdout, stderr := result(t, append([]string{"convert"}, c.args...)...)
 		if code != c.code || stdout != "" || !strings.Contains(stderr, c.want) {

@@ -58,7 +58,7 @@ func TestCommandsThatLook(t *testing.T) {
 	in.run(0, "+", "health", "--pool", "p")
 	in.run(0, "info\n", "log-level")
 	in.run(2, `--output: got "xml"; want json, text or wide`, "status", "-o", "xml")
-	in.run(2, "accepts at most 1 arg", "backends", "p", "q")
+	in.run(2, "got 2 arguments; want: awe4lb backends [POOL]\n", "backends", "p", "q")
 
 	for _, args := range [][]string{{"status"}, {"frontends"}, {"pools"}, {"backends"}, {"backends", "p"}, {"sessions"}, {"events"}, {"health"}, {"log-level"},
 		{"enable", "p/" + backend}, {"weight", "p/" + backend, "reset"}, {"kill", "--pool", "p", "--dry-run"}, {"reload"}} {

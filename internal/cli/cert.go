@@ -116,7 +116,7 @@ It exits with 0 when a certificate has the name, else with 1: then a frontend se
 		Example: `  awe4lb cert show --config /etc/awe4lb.toml shop.example
   awe4lb cert show --config /etc/awe4lb.toml --frontend web shop.example
   awe4lb cert show --connect 127.0.0.1:8443 shop.example`,
-		Args: cobra.MaximumNArgs(1),
+		Args: wants(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			name := ""
 			if len(args) > 0 {

@@ -195,6 +195,16 @@ func noArgs(c *cobra.Command, args []string) error {
 	return fmt.Errorf("got the argument %q; want none%s", args[0], hint)
 }
 
+// wants is ok, and where that refuses says what the command is given.
+func wants(ok cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if ok(c, args) == nil {
+			return nil
+		}
+		return fmt.Errorf("got %s; want: %s", Plural(len(args), "argument"), strings.TrimSuffix(c.UseLine(), " [flags]"))
+	}
+}
+
 func looksLikeFile(arg string) bool {
 	return strings.HasSuffix(arg, ".toml") || strings.Contains(arg, "/")
 }

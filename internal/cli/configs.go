@@ -103,7 +103,7 @@ func newConfigGet(p Program) *cobra.Command {
 		Short: "print a configuration, or the one that runs",
 		Long: `Get prints the configuration that runs, without its secrets; or one that is kept, whole for whoever may change it. With
 --version it prints an earlier one. -o json prints it as JSON.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: wants(cobra.MaximumNArgs(1)),
 	}, func(c *call, args []string) error {
 		path := "/api/v1/config"
 		if len(args) > 0 {
@@ -138,7 +138,7 @@ func newConfigPut(p Program) *cobra.Command {
 		Short: "store a configuration, and run nothing",
 		Long: `Put stores FILE under a name; it does not run before it is selected. With --if-match it does so only where what is stored
 still has that ETag, as 'config list' shows it; with --create only where the name is new.`,
-		Args: cobra.ExactArgs(2),
+		Args: wants(cobra.ExactArgs(2)),
 	}, func(c *call, args []string) error {
 		text, err := readFile(args[1], c.InOrStdin())
 		if err != nil {
@@ -183,7 +183,7 @@ func newConfigTry(p Program, use string) *cobra.Command {
 		Short: "tell the mistakes that FILE has for the running process",
 		Long: `Validate has the process check FILE, as it would if FILE ran under the name: every mistake, and warnings. It knows what
 'awe4lb check' cannot: addresses that are taken, and what may not come by the API. Without FILE it checks what is stored.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: wants(cobra.MaximumNArgs(1)),
 	}
 	if diff {
 		c.Use, c.Short = "diff [FILE]", "tell what would change if FILE ran"
@@ -271,7 +271,7 @@ func newConfigApply(p Program) *cobra.Command {
 		Long: `Apply tries FILE, shows what it would change, asks unless --yes says so already, stores it under the name and has it run: all
 of it or, with a mistake, nothing. If somebody else has stored another version meanwhile, it is refused.`,
 		Example: "  awe4lb config apply awe4lb.toml\n  awe4lb config apply --name blue --yes blue.toml",
-		Args:    cobra.ExactArgs(1),
+		Args:    wants(cobra.ExactArgs(1)),
 	}, func(c *call, args []string) error { return c.applyConfig(name, args, yes) })
 	nameFlag(c, &name)
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
@@ -333,7 +333,7 @@ func newConfigSelect(p Program) *cobra.Command {
 		Use:   "select NAME",
 		Short: "run a configuration that is stored",
 		Long:  "Select has a stored configuration run, now and after the next start, and says what changed. 'config diff --name NAME' tells\nbefore.",
-		Args:  cobra.ExactArgs(1),
+		Args:  wants(cobra.ExactArgs(1)),
 	}, func(c *call, args []string) error { return c.runConfig(args[0], nil) })
 	c.ValidArgsFunction = completeConfigs
 	return c
@@ -344,7 +344,7 @@ func newConfigHistory(p Program) *cobra.Command {
 		Use:   "history [NAME]",
 		Short: "the versions of a configuration that are kept",
 		Long:  "History lists the earlier versions of a configuration, by default of the one that runs; 'config get --version' prints one.",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  wants(cobra.MaximumNArgs(1)),
 	}, func(c *call, args []string) error {
 		name, err := c.configName(strings.Join(args, ""))
 		if err != nil {
@@ -369,7 +369,7 @@ func newConfigRollback(p Program) *cobra.Command {
 		Use:   "rollback VERSION",
 		Short: "store an earlier version anew, and run it if the configuration runs",
 		Long:  "Rollback makes an earlier version of a configuration its newest. If the configuration runs, that version runs then.",
-		Args:  cobra.ExactArgs(1),
+		Args:  wants(cobra.ExactArgs(1)),
 	}, func(c *call, args []string) error {
 		n, err := strconv.Atoi(args[0])
 		if err != nil || n < 1 {
@@ -395,7 +395,7 @@ func newConfigDelete(p Program) *cobra.Command {
 		Use:   "delete NAME",
 		Short: "delete a configuration that does not run, with its history",
 		Long:  "Delete deletes a configuration that does not run, with its history. It asks before it does.",
-		Args:  cobra.ExactArgs(1),
+		Args:  wants(cobra.ExactArgs(1)),
 	}, func(c *call, args []string) error {
 		if err := c.confirm(fmt.Sprintf("delete %s and its history", human.Printable(args[0])), yes); err != nil {
 			return err

@@ -42,7 +42,7 @@ With 1 and 2 nothing is written.`,
   awe4lb convert /etc/gobetween.toml --output awe4lb.toml && awe4lb check
   awe4lb convert --from original configs/edge-00.json >awe4lb.toml 2>to-do.txt
   curl -s 'http://127.0.0.1:8888/dump?format=toml' | awe4lb convert -`,
-		Args: cobra.ExactArgs(1),
+		Args: wants(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			known := []convert.Format{convert.Auto, convert.Gobetween, convert.Original}
 			if !slices.Contains(known, convert.Format(from)) {

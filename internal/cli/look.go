@@ -121,7 +121,7 @@ since the start, and what the health check says. -o wide listens for a second an
 States: up; down, by its check; ejected, for errors of its sessions; drain and maintenance, as ordered; disabled, with weight 0;
 draining, no longer configured.`,
 		Example: "  awe4lb backends web\n  awe4lb backends -o wide\n  awe4lb backends -o json | jq -r '.pools[].backends[] | select(.state != \"up\").address'",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    wants(cobra.MaximumNArgs(1)),
 	}, func(c *call, args []string) error {
 		var list client.PoolList
 		path, answer := "/api/v1/pools", any(&list)
@@ -315,7 +315,7 @@ answer was not used. A list that is suddenly short is held back until it is conf
 		})
 	})
 	post := func(use, short, long, done string) *cobra.Command {
-		sub := remoteCommand(p, &cobra.Command{Use: use + " POOL", Short: short, Long: long, Args: cobra.ExactArgs(1)}, func(c *call, args []string) error {
+		sub := remoteCommand(p, &cobra.Command{Use: use + " POOL", Short: short, Long: long, Args: wants(cobra.ExactArgs(1))}, func(c *call, args []string) error {
 			return c.show(client.Request{Method: "POST", Path: "/api/v1/discovery/" + args[0] + "/" + use}, nil, func() { c.printf("%s: %s\n", args[0], done) })
 		})
 		sub.ValidArgsFunction = completing(1, poolNames)

@@ -26,7 +26,7 @@ func newDrain(p Program) *cobra.Command {
 		Long: `Drain takes backends out of use gently: they get no new sessions, and those they have go on. It holds over reloads until
 'awe4lb enable'. With --wait it returns when none is open, or with 1 when the time is up.`,
 		Example: "  awe4lb drain web/127.0.0.1:9001\n  awe4lb drain --wait 5m web/10.0.0.7:80 && ssh 10.0.0.7 reboot",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    wants(cobra.MinimumNArgs(1)),
 	}, func(c *call, args []string) error {
 		for _, arg := range args {
 			if err := c.order(arg, map[string]any{"state": "drain"}); err != nil {
@@ -88,7 +88,7 @@ func stateCommand(p Program, use, short, long, state string) *cobra.Command {
 		Short:   short,
 		Long:    long,
 		Example: "  awe4lb " + use + " web/127.0.0.1:9001",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    wants(cobra.MinimumNArgs(1)),
 	}, func(c *call, args []string) error {
 		for _, arg := range args {
 			if err := c.order(arg, map[string]any{"state": state}); err != nil {
@@ -107,7 +107,7 @@ func newWeight(p Program) *cobra.Command {
 		Short:   "change the weight of a backend",
 		Long:    "Weight gives a backend another weight, 0 to 1000, for new sessions; reset makes it what is configured. It holds over reloads.",
 		Example: "  awe4lb weight web/127.0.0.1:9001 5\n  awe4lb weight web/127.0.0.1:9001 reset",
-		Args:    cobra.ExactArgs(2),
+		Args:    wants(cobra.ExactArgs(2)),
 	}, func(c *call, args []string) error {
 		if args[1] == "reset" {
 			return c.order(args[0], map[string]any{"weight": json.RawMessage("null")})
@@ -237,7 +237,7 @@ func newLogLevel(p Program) *cobra.Command {
 		Use:       "log-level [LEVEL]",
 		Short:     "see or change the level of the log",
 		Long:      "Log-level prints the level of the process's log, or changes it until the next reload: debug, info, warn or error.",
-		Args:      cobra.MaximumNArgs(1),
+		Args:      wants(cobra.MaximumNArgs(1)),
 		ValidArgs: []string{"debug", "info", "warn", "error"},
 	}, func(c *call, args []string) error {
 		r := client.Request{Method: http.MethodGet, Path: "/api/v1/log"}
