@@ -235,3 +235,23 @@ func TestDocsExamples(t *testing.T) {
 		}
 	}
 }
+
+// TestDocsUnits: comments in the files for systemd and sysctl of this page have lines of their own. systemd takes one behind a
+// value for a part of it, and then does not use the value.
+func TestDocsUnits(t *testing.T) {
+	text, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := regexp.MustCompile("(?s)```ini\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	if len(files) != 2 {
+		t.Fatalf("%d files; want the unit and the sysctls", len(files))
+	}
+	for _, f := range files {
+		for line := range strings.Lines(f[1]) {
+			if i := strings.IndexAny(line, "#;"); i > 0 {
+				t.Errorf("a comment behind a value: %s", line)
+			}
+		}
+	}
+}
