@@ -179,7 +179,7 @@ type DNSSource struct {
 
 // SRVSource is a service in the DNS.
 type SRVSource struct {
-	Name string `toml:"name"` // _service._proto.name; required
+	Name string `toml:"name"` // usually _service._proto.name; required
 	Lookups
 }
 
@@ -452,14 +452,11 @@ func (d *decoder) checkLookups(o *Lookups) {
 }
 
 // checkDomain checks a name to look up.
-func (d *decoder) checkDomain(field *string, table place, want string, service bool) {
+func (d *decoder) checkDomain(field *string, table place, want string) {
 	if !d.checkGiven(field, *field == "", table.key("name"), want) {
 		return
 	}
 	name, c := parseName(*field, want, false)
-	if c == nil && service && !strings.HasPrefix(name, "_") {
-		c = &complaint{want: want}
-	}
 	if c != nil {
 		d.refuse(d.places[field], *c)
 		return
@@ -468,13 +465,13 @@ func (d *decoder) checkDomain(field *string, table place, want string, service b
 }
 
 func (d *decoder) checkDNSSource(o *DNSSource, table place) {
-	d.checkDomain(&o.Name, table, "a DNS name such as web.internal", false)
+	d.checkDomain(&o.Name, table, "a DNS name such as web.internal")
 	d.checkMissing(&o.Port, table.key("port"), "the port of the backends")
 	d.checkLookups(&o.Lookups)
 }
 
 func (d *decoder) checkSRVSource(o *SRVSource, table place) {
-	d.checkDomain(&o.Name, table, "a name such as _http._tcp.web.internal", true)
+	d.checkDomain(&o.Name, table, "a name such as _http._tcp.web.internal")
 	d.checkLookups(&o.Lookups)
 }
 

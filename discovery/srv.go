@@ -41,9 +41,6 @@ const (
 // counted; one that cannot be looked up fails the fetch.
 func NewSRV(o SRVOptions) (Source, error) {
 	name, err := absolute(o.Name)
-	if err == nil && !strings.HasPrefix(name, "_") {
-		err = fmt.Errorf("name: got %q; want one such as _http._tcp.web.internal", o.Name)
-	}
 	if err == nil && o.Family > IPv6 {
 		err = fmt.Errorf("family: got %d; want both, ipv4 or ipv6", o.Family)
 	}

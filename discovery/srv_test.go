@@ -32,6 +32,7 @@ func TestSRV(t *testing.T) {
 		"_some._tcp.internal. 60 IN SRV 0 0 80 gone.internal.", "_some._tcp.internal. 60 IN SRV 0 0 80 a.internal.",
 		"_gone._tcp.internal. 60 IN SRV 0 0 80 gone.internal.",
 		"_zero._tcp.internal. 60 IN SRV 0 0 0 a.internal.",
+		"web.service.consul. 60 IN SRV 1 1 80 a.internal.",
 		"_text._tcp.internal. 60 IN TXT x",
 		"_twice._tcp.internal. 60 IN SRV 5 0 80 c.internal.", "_twice._tcp.internal. 60 IN SRV 1 0 80 a.internal.", "c.internal. 60 IN A 10.0.0.1")
 	f := func(name, want string, ttl time.Duration) {
@@ -42,6 +43,7 @@ func TestSRV(t *testing.T) {
 		"10.0.0.2:8081 1/1/0 a.internal, [fd00::2]:8080 5/2/0 b.internal"
 	f("_web._tcp.internal", web, 7*time.Second) // 7 s is how long a.internal has no AAAA
 	f("_alias._tcp.internal.", web, 7*time.Second)
+	f("web.service.consul", "10.0.0.1:80 1/1/0 a.internal, 10.0.0.2:80 1/1/0 a.internal", 7*time.Second)
 	f("_none._tcp.internal", "", time.Minute)
 	f("_text._tcp.internal", "", 7*time.Second)
 	f("_some._tcp.internal", "10.0.0.1:80 1/0/0 a.internal, 10.0.0.2:80 1/0/0 a.internal, skipped 1: gone.internal A: there is no such name (NXDOMAIN)", 7*time.Second)
@@ -138,7 +140,7 @@ func TestSRVScale(t *testing.T) {
 }
 
 func TestSRVOptionsAreChecked(t *testing.T) {
-	for _, o := range []SRVOptions{{}, {Name: "web.internal"}, {Name: "_web._tcp.internal", Family: 3}, {Name: "_web._tcp.internal", Servers: []string{"x"}},
+	for _, o := range []SRVOptions{{}, {Name: "web..internal"}, {Name: "_web._tcp.internal", Family: 3}, {Name: "_web._tcp.internal", Servers: []string{"x"}},
 		{Name: "_web._tcp.internal", MinTTL: time.Minute, MaxTTL: time.Second}} {
 		if _, err := NewSRV(o); err == nil || !strings.HasPrefix(err.Error(), "srv: ") {
 			t.Errorf("%+v: %v", o, err)
