@@ -64,9 +64,10 @@ func TestConfigCommands(t *testing.T) {
 		t.Errorf("no JSON: %s", got)
 	}
 
-	// Mistakes: each with its line, nothing stored, exit code 1.
+	// Mistakes: each with its line in the file that was given, nothing stored, exit code 1.
 	bad := in.file("bad.toml", policy("rand")+"nonsense = 1\n")
-	at := regexp.MustCompile(`(?m)^\S+:(\d+): pools\.p\.policy: got "rand".*\n\S+:(\d+): pools\.p\.nonsense.*\nawe4lb: 2 mistakes$`)
+	file := regexp.QuoteMeta(bad)
+	at := regexp.MustCompile(`(?m)^` + file + `:(\d+): pools\.p\.policy: got "rand".*\n` + file + `:(\d+): pools\.p\.nonsense.*\nawe4lb: 2 mistakes$`)
 	for _, args := range [][]string{{"validate", bad}, {"diff", bad}, {"apply", bad}, {"apply", bad, "--yes"}} {
 		code, _, stderr := result(t, append(append([]string{"config"}, args...), "--admin", in.adminURL())...)
 		lines := strings.Split(policy("rand")+"nonsense = 1", "\n")
@@ -75,7 +76,9 @@ func TestConfigCommands(t *testing.T) {
 			t.Errorf("%v: exit code %d, %s", args, code, stderr)
 		}
 	}
-	in.run(1, "pools.p.nonsense", "config", "put", "main", bad)
+	torn := in.file("torn.toml", "[frontends\n")
+	in.run(1, torn+":1: not valid TOML", "config", "validate", torn)
+	in.run(1, bad+":10: pools.p.nonsense", "config", "put", "main", bad)
 	in.run(1, "no such file", "config", "apply", bad+".gone")
 	if got := in.run(0, "", "config", "get", "main"); got != old {
 		t.Errorf("after mistakes main is %q", got)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -151,12 +152,18 @@ still has that ETag, as 'config list' shows it; with --create only where the nam
 			header.Set("If-None-Match", "*")
 		}
 		var i configInfo
-		return c.show(client.Request{Method: http.MethodPut, Path: configsPath + "/" + args[0], Text: text, ContentType: kindOf(args[1]), Header: header}, &i, func() {
+		err = c.show(client.Request{Method: http.MethodPut, Path: configsPath + "/" + args[0], Text: text, ContentType: kindOf(args[1]), Header: header}, &i, func() {
 			c.printf("%s: stored, %d bytes, etag %s\n", human.Printable(i.Name), i.Size, i.ETag)
 			if i.Mistakes > 0 {
 				c.printf("it has %s: 'awe4lb config validate --name %s' tells them\n", Plural(i.Mistakes, "mistake"), human.Printable(i.Name))
 			}
 		})
+		if p := (*client.Problem)(nil); errors.As(err, &p) {
+			for j := range p.Errors {
+				p.Errors[j].Message = inFile(p.Errors[j], args[1:])
+			}
+		}
+		return err
 	})
 	c.Flags().StringVar(&match, "if-match", "", "only where it still has this `ETAG`")
 	c.Flags().BoolVar(&create, "create", false, "only where it is new")
@@ -212,7 +219,7 @@ Nothing is done. Without FILE it is what is stored. With --exit-code it exits wi
 		case err != nil:
 			return err
 		case !v.OK:
-			return v.refusal(c.output == "json")
+			return v.refusal(args, c.output == "json")
 		case code && len(v.Changes) > 0:
 			return exitError{errors.New("it differs from what runs"), exitRefused}
 		}
@@ -225,16 +232,27 @@ Nothing is done. Without FILE it is what is stored. With --exit-code it exits wi
 	return c
 }
 
-// refusal returns the mistakes of v as an error; brief, where they have been printed.
-func (v *verdict) refusal(brief bool) error {
+// refusal returns the mistakes of v, as an error, in what was sent from the file of args, if there is one; brief, where they
+// have been printed.
+func (v *verdict) refusal(args []string, brief bool) error {
 	var b strings.Builder
 	for _, m := range v.Errors {
 		if !brief {
-			b.WriteString(human.Printable(m.Message) + "\n")
+			b.WriteString(human.Printable(inFile(m, args)) + "\n")
 		}
 	}
 	b.WriteString(Plural(len(v.Errors), "mistake"))
 	return exitError{errors.New(b.String()), exitRefused}
+}
+
+// inFile returns the line that tells m, with the file of args in place of the one that the process would have it in: the line
+// number is that of the text that was sent. Files that a configuration names keep their names.
+func inFile(m client.Mistake, args []string) string {
+	own := m.Key != "" || filepath.Ext(m.File) == ".toml"
+	if rest, ok := strings.CutPrefix(m.Message, m.File+":"); ok && own && m.File != "" && len(args) > 0 && args[0] != "-" {
+		return args[0] + ":" + rest
+	}
+	return m.Message
 }
 
 // tryRequest returns the call that tries the file of args, or what is stored.
@@ -295,7 +313,7 @@ func (c *call) applyConfig(name string, args []string, yes bool) error {
 		return err
 	}
 	if !v.OK {
-		return v.refusal(false)
+		return v.refusal(args, false)
 	}
 	for _, w := range v.Warnings {
 		fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", human.Printable(w))
