@@ -106,7 +106,7 @@ func TestConfigCommands(t *testing.T) {
 	if got := in.run(0, "", "config", "get", "main", "--version", "1"); got != old {
 		t.Errorf("version 1 is %q", got)
 	}
-	in.run(1, "version 9 of main: no such configuration", "config", "rollback", "9")
+	in.run(1, "version 9 of main: no such version; its history lists those there are", "config", "rollback", "9")
 	in.run(2, `VERSION: got "x"`, "config", "rollback", "x")
 	in.run(0, "main: version 1 is the newest\npool p changed", "config", "rollback", "1")
 	in.run(0, "roundrobin", "pools")

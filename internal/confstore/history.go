@@ -42,6 +42,15 @@ func (s *Store) Versions(name string) ([]Version, error) {
 	return all, err
 }
 
+// errNoVersion is ErrNotFound of a configuration that may well be there.
+var errNoVersion error = noVersion{}
+
+type noVersion struct{}
+
+func (noVersion) Error() string { return "no such version; its history lists those there are" }
+
+func (noVersion) Is(target error) bool { return target == ErrNotFound }
+
 // Version returns a version and its text, or fails with ErrNotFound.
 func (s *Store) Version(name string, number int) (Version, []byte, error) {
 	if _, err := s.Path(name); err != nil {
@@ -53,7 +62,7 @@ func (s *Store) Version(name string, number int) (Version, []byte, error) {
 func (s *Store) version(name string, number int) (v Version, text []byte, err error) {
 	text, _, err = readFile(filepath.Join(s.historyOf(name), strconv.Itoa(number)), syscall.O_NOFOLLOW, MaxSize+1024)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = ErrNotFound
+		err = errNoVersion
 	}
 	if err != nil {
 		return v, nil, fmt.Errorf("version %d of %s: %w", number, name, err)
