@@ -154,7 +154,7 @@ func tableCommand(p Program, kind string, names cobra.CompletionFunc) *cobra.Com
 		Short:   "make or replace a " + kind,
 		Long:    fmt.Sprintf("Put makes or replaces a %[1]s. FILE has its table as it stands below [%[1]ss.NAME], as TOML or JSON; - is standard input, which\nneeds --yes or --dry-run.", kind),
 		Example: fmt.Sprintf("  awe4lb %[1]s put blue blue.toml\n  awe4lb config get -o json | jq '.%[1]ss.web' | awe4lb %[1]s put blue - --dry-run", kind),
-		Args:    cobra.ExactArgs(2),
+		Args:    wants(cobra.ExactArgs(2)),
 	}, func(c *call, args []string) (client.Request, string, error) {
 		text, err := readFile(args[1], c.InOrStdin())
 		r := client.Request{Method: http.MethodPut, Path: path + args[0], Text: text, ContentType: kindOfText(args[1], text)}
@@ -170,7 +170,7 @@ func tableCommand(p Program, kind string, names cobra.CompletionFunc) *cobra.Com
 		Use:   "delete NAME",
 		Short: "remove a " + kind,
 		Long:  "Delete removes a " + kind + " from what runs. Its sessions go on, unless the configuration says otherwise.",
-		Args:  cobra.ExactArgs(1),
+		Args:  wants(cobra.ExactArgs(1)),
 	}, func(c *call, args []string) (client.Request, string, error) {
 		return client.Request{Method: http.MethodDelete, Path: path + args[0]}, fmt.Sprintf("remove the %s %s", kind, human.Printable(args[0])), nil
 	})
@@ -205,7 +205,7 @@ func newBackendAdd(p Program) *cobra.Command {
 		Short:   "add a backend to a pool",
 		Long:    "Add adds a backend to a pool.",
 		Example: "  awe4lb backend add web/10.0.0.7:80\n  awe4lb backend add web/10.0.0.7:80 --weight 2 --persist --yes",
-		Args:    cobra.ExactArgs(1),
+		Args:    wants(cobra.ExactArgs(1)),
 	}, func(c *call, args []string) (r client.Request, what string, err error) {
 		pool, address, err := splitBackend(args[0])
 		body := map[string]any{"address": address}
@@ -237,7 +237,7 @@ func newBackendRemove(p Program) *cobra.Command {
 		Short:   "remove a backend from a pool",
 		Long:    "Remove removes a backend from a pool. What becomes of its sessions is on_removed of the pool: they go on, unless it says otherwise.",
 		Example: "  awe4lb backend remove web/10.0.0.7:80 --dry-run",
-		Args:    cobra.ExactArgs(1),
+		Args:    wants(cobra.ExactArgs(1)),
 	}, func(c *call, args []string) (r client.Request, what string, err error) {
 		pool, address, err := splitBackend(args[0])
 		return client.Request{Method: http.MethodDelete, Path: "/api/v1/pools/" + pool + "/backends/" + address},

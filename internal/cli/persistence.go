@@ -78,7 +78,7 @@ func newPersistenceList(p Program) *cobra.Command {
 		Use:   "list POOL",
 		Short: "the clients of a pool that have a backend",
 		Long:  "List lists the clients of a pool that have a backend, in no order; page after page if --all says so (with -o json a document for\neach page).",
-		Args:  cobra.ExactArgs(1),
+		Args:  wants(cobra.ExactArgs(1)),
 	}, func(c *call, args []string) error { return c.listSticks(args[0], limit, all) })
 	c.Flags().IntVarP(&limit, "limit", "n", 100, "at most so many, up to 1000; with --all: a page")
 	c.Flags().BoolVar(&all, "all", false, "page after page, to the end")
@@ -126,7 +126,7 @@ func newPersistenceGet(p Program) *cobra.Command {
 		Use:   "get POOL CLIENT",
 		Short: "the backend that a client has",
 		Long:  "Get says which backend the client of an address has, since when it has not come, and when it will be forgotten. Where prefixes\nstand for clients it is that of the address's prefix.",
-		Args:  cobra.ExactArgs(2),
+		Args:  wants(cobra.ExactArgs(2)),
 	}, func(c *call, args []string) error {
 		var s stick
 		return c.get(persistencePath+"/"+args[0]+"/"+args[1], &s, func() { c.printSticks([]stick{s}) })
@@ -140,7 +140,7 @@ func newPersistenceForget(p Program) *cobra.Command {
 		Use:   "forget POOL CLIENT…",
 		Short: "forget clients: they get any backend when they come again",
 		Long:  "Forget forgets the backend of clients, by their addresses. Sessions that are open go on.",
-		Args:  cobra.MinimumNArgs(2),
+		Args:  wants(cobra.MinimumNArgs(2)),
 	}, func(c *call, args []string) error {
 		for _, who := range args[1:] {
 			err := c.show(client.Request{Method: http.MethodDelete, Path: persistencePath + "/" + args[0] + "/" + who}, nil, func() { c.printf("%s: forgotten\n", human.Printable(who)) })
@@ -160,7 +160,7 @@ func newPersistenceClear(p Program) *cobra.Command {
 		Use:   "clear POOL",
 		Short: "forget all clients of a pool",
 		Long:  "Clear forgets the backends of all clients of a pool. It asks before it does. Sessions that are open go on.",
-		Args:  cobra.ExactArgs(1),
+		Args:  wants(cobra.ExactArgs(1)),
 	}, func(c *call, args []string) error {
 		if err := c.confirm("forget all clients of "+human.Printable(args[0]), yes); err != nil {
 			return err
