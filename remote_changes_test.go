@@ -57,7 +57,7 @@ func TestChangeCommands(t *testing.T) {
 	in.run(0, other+"  up     -      3", "backends", "p")
 	in.run(1, "somebody has changed it meanwhile", "backend", "remove", "p/"+other, "--yes", "--if-match", etag)
 	in.run(0, "backend p/"+other+" removed", "backend", "remove", "p/"+other, "--yes")
-	in.run(1, "there is no backend", "backend", "remove", "p/"+other, "--yes")
+	in.run(1, "there is no backend", "backend", "delete", "p/"+other, "--yes")
 	in.run(2, `got "p"; want POOL/BACKEND`, "backend", "remove", "p")
 	if got := in.inFile(); got != old {
 		t.Errorf("the file is %s", got)
@@ -86,7 +86,7 @@ func TestChangeCommands(t *testing.T) {
 	in.run(1, "frontends.blue.pool", "pool", "delete", "blue", "--yes") // it is used
 	in.run(1, "frontends.blue.nonsense", "frontend", "put", "blue", in.file("bad.toml", "nonsense = 1\n"), "--dry-run")
 	in.run(0, "frontend blue removed", "frontend", "delete", "blue", "--yes", "--persist")
-	in.run(0, "pool blue removed", "pool", "delete", "blue", "--yes", "--persist")
+	in.run(0, "pool blue removed", "pool", "remove", "blue", "--yes", "--persist")
 	if got := in.inFile(); strings.TrimSpace(got) != strings.TrimSpace(old) {
 		t.Errorf("the file is %s", got)
 	}

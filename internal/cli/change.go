@@ -167,10 +167,11 @@ func tableCommand(p Program, kind string, names cobra.CompletionFunc) *cobra.Com
 		return names(c, args, part)
 	}
 	remove := changeCommand(p, &cobra.Command{
-		Use:   "delete NAME",
-		Short: "remove a " + kind,
-		Long:  "Delete removes a " + kind + " from what runs. Its sessions go on, unless the configuration says otherwise.",
-		Args:  wants(cobra.ExactArgs(1)),
+		Use:     "delete NAME",
+		Aliases: []string{"remove"},
+		Short:   "remove a " + kind,
+		Long:    "Delete removes a " + kind + " from what runs. Its sessions go on, unless the configuration says otherwise.",
+		Args:    wants(cobra.ExactArgs(1)),
 	}, func(c *call, args []string) (client.Request, string, error) {
 		return client.Request{Method: http.MethodDelete, Path: path + args[0]}, fmt.Sprintf("remove the %s %s", kind, human.Printable(args[0])), nil
 	})
@@ -234,6 +235,7 @@ func newBackendAdd(p Program) *cobra.Command {
 func newBackendRemove(p Program) *cobra.Command {
 	c := changeCommand(p, &cobra.Command{
 		Use:     "remove POOL/BACKEND",
+		Aliases: []string{"delete"},
 		Short:   "remove a backend from a pool",
 		Long:    "Remove removes a backend from a pool. What becomes of its sessions is on_removed of the pool: they go on, unless it says otherwise.",
 		Example: "  awe4lb backend remove web/10.0.0.7:80 --dry-run",
