@@ -88,6 +88,7 @@ type Server struct {
 	streams  streams
 	stopping sync.Once
 	looking  sync.Mutex // held while a call that changes nothing is answered
+	crowd    crowd
 	looks    looks
 	clients  clients
 	logins   logins

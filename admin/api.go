@@ -154,13 +154,16 @@ func (s *Server) serve(e endpoint) fasthttp.RequestHandler {
 // answer answers a call. What only looks is answered one at a time: however many ask, the shards have all processors but one for
 // themselves.
 func (s *Server) answer(e endpoint, c *call) error {
+	s.crowd.comes(time.Now())
 	if e.method == fasthttp.MethodGet {
 		s.looking.Lock()
 		defer s.looking.Unlock()
 	}
 	answer, err := e.handle(s, c)
 	if err == nil {
+		s.breathe()
 		c.reply(answer)
+		s.breathe() // writing it comes next
 	}
 	return err
 }
@@ -196,9 +199,11 @@ func (s *Server) metricsForReaders(c *fasthttp.RequestCtx) {
 		s.fail(c, err)
 		return
 	}
+	s.crowd.comes(time.Now())
 	s.looking.Lock()
 	defer s.looking.Unlock()
 	s.metrics(c)
+	s.breathe()
 }
 
 // checkContentType refuses what a form of a foreign page could send.

@@ -7,35 +7,62 @@ import (
 	"awe4lb/engine"
 )
 
-// looks are the counters that answers are made of. Each answer has its own, of now; but when many ask, they share what one of
-// them was told, since each look costs every shard a visit. What state a backend is in is always of now. Guarded by mu.
+// How the API keeps out of the way of traffic when many ask: decision 0078.
+
+// crowd tells whether calls come faster than crowdEvery. Guarded by mu.
+type crowd struct {
+	mu   sync.Mutex
+	paid time.Time // when all calls so far would have come, at crowdEvery
+}
+
+const (
+	crowdEvery = time.Second / 20       // calls that come faster than that,
+	crowdBurst = time.Second            // once those of so long are used up, are a crowd,
+	crowdStays = 2 * time.Second        // and for up to a second after it has gone
+	lookShared = 100 * time.Millisecond // as old may the counters be that a crowd is told
+	breath     = 200 * time.Microsecond // between the parts of the work for one of a crowd
+)
+
+// comes counts a call.
+func (c *crowd) comes(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.paid.Before(now) {
+		c.paid = now
+	}
+	if next := c.paid.Add(crowdEvery); next.Sub(now) <= crowdStays {
+		c.paid = next
+	}
+}
+
+func (c *crowd) is(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.paid.Sub(now) >= crowdBurst
+}
+
+// breathe lets go of the processor for a moment when there is a crowd: whoever woke up meanwhile to move data has its turn. What
+// one call takes of a processor at once is what the slowest of a hundred clients waits for.
+func (s *Server) breathe() {
+	if s.crowd.is(time.Now()) {
+		time.Sleep(breath)
+	}
+}
+
+// looks are the counters that answers are made of. Each answer has its own, of now; a crowd shares what one of it was told, since
+// each look costs every shard a visit. What state a backend is in is always of now. Guarded by mu.
 type looks struct {
 	mu   sync.Mutex
 	last *engine.Stats
 	at   time.Time // of last
-	paid time.Time // when all looks so far would have been taken, at lookEvery
 }
 
-const (
-	lookEvery  = time.Second / 20       // more looks than that are shared,
-	lookBurst  = time.Second            // once those of so long are used up;
-	lookShared = 100 * time.Millisecond // counters may be as old as that then
-)
-
 // take returns the counters for an answer at now; look gets them.
-func (l *looks) take(now time.Time, look func() *engine.Stats) *engine.Stats {
+func (l *looks) take(now time.Time, crowded bool, look func() *engine.Stats) *engine.Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.paid.Before(now) {
-		l.paid = now
+	if !crowded || now.Sub(l.at) >= lookShared {
+		l.last, l.at = look(), now
 	}
-	crowded := l.paid.Sub(now) >= lookBurst
-	if crowded && now.Sub(l.at) < lookShared {
-		return l.last
-	}
-	if !crowded {
-		l.paid = l.paid.Add(lookEvery)
-	}
-	l.last, l.at = look(), now
 	return l.last
 }

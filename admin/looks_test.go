@@ -7,35 +7,53 @@ import (
 	"awe4lb/engine"
 )
 
-// TestLooks: who asks now and then has counters of now; of many who ask, ten a second have, and nobody's are older than that.
+// TestCrowd: who asks now and then is none, who asks 200 times a second is one, and it is over soon after.
+func TestCrowd(t *testing.T) {
+	var c crowd
+	now := time.Unix(1e9, 0)
+	for i := range 200 {
+		if now = now.Add(time.Second / 10); c.is(now) {
+			t.Fatalf("a crowd after %d calls, ten a second", i)
+		}
+		c.comes(now)
+	}
+	for i := range 2000 {
+		now = now.Add(time.Second / 200)
+		c.comes(now)
+		if is := c.is(now); is != (i >= 22) && (i < 20 || i > 24) {
+			t.Fatalf("after %d calls, 200 a second: %v", i+1, is)
+		}
+	}
+	if now = now.Add(crowdStays); c.is(now) {
+		t.Error("it stays")
+	}
+}
+
+// TestLooks: of a crowd ten a second have counters of their own, and nobody's are older than that; all others' are of now.
 func TestLooks(t *testing.T) {
 	var l looks
-	now := time.Unix(1e9, 0)
-	taken := 0
-	ask := func() *engine.Stats { return l.take(now, func() *engine.Stats { taken++; return new(engine.Stats) }) }
-	for range 100 { // ten seconds, ten a second
-		ask()
-		now = now.Add(time.Second / 10)
+	now, taken := time.Unix(1e9, 0), 0
+	ask := func(crowded bool) *engine.Stats {
+		return l.take(now, crowded, func() *engine.Stats { taken++; return new(engine.Stats) })
 	}
-	if taken != 100 {
-		t.Errorf("%d looks for 100 who came one after the other", taken)
-	}
-	taken = 0
-	was, since := ask(), now
-	for range 2000 { // ten seconds, 200 a second
+	was, since := ask(true), now
+	for range 2000 { // ten seconds
 		now = now.Add(time.Second / 200)
-		switch s := ask(); {
+		switch s := ask(true); {
 		case s != was:
 			was, since = s, now
 		case now.Sub(since) >= lookShared:
 			t.Fatalf("counters of %v ago", now.Sub(since))
 		}
 	}
-	if most := int(lookBurst/lookEvery) + 10*int(time.Second/lookEvery); taken < 100 || taken > most {
-		t.Errorf("%d looks for 2000 in ten seconds; want 100 to %d", taken, most)
+	if taken < 95 || taken > 101 {
+		t.Errorf("%d looks in ten seconds", taken)
 	}
-	taken, now = 0, now.Add(2*time.Second)
-	if ask(); taken != 1 {
-		t.Error("who comes when all others have gone has old counters")
+	taken = 0
+	for range 10 {
+		ask(false)
+	}
+	if taken != 10 {
+		t.Errorf("%d looks for ten who came one after the other", taken)
 	}
 }

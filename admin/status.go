@@ -245,14 +245,16 @@ func (s *Server) status(*call) (any, error) { return s.collect(), nil }
 // collect gathers the status. Snapshot and counters are taken one after the other, so that under a reload a name may miss
 // its counters once.
 func (s *Server) collect() *status {
-	snap, st := s.o.Director.Snapshot(), s.looks.take(time.Now(), s.o.Engine.Stats)
+	snap, now := s.o.Director.Snapshot(), time.Now()
+	st := s.looks.take(now, s.crowd.is(now), s.o.Engine.Stats)
+	s.breathe()
 	checked := s.healthStatus()
 	r := s.o.Reloads()
-	now := s.o.Configs.Running()
+	running := s.o.Configs.Running()
 	out := &status{
 		Version: s.o.Version, Revision: s.o.Revision, Go: runtime.Version(), State: "running",
 		Started: s.o.Started.UTC().Truncate(time.Millisecond), Uptime: time.Since(s.o.Started).Seconds(),
-		Config: configStatus{File: s.o.File, Name: now.Name, Unsaved: now.Unsaved(), Stopped: now.Stopped, Version: snap.Version,
+		Config: configStatus{File: s.o.File, Name: running.Name, Unsaved: running.Unsaved(), Stopped: running.Stopped, Version: snap.Version,
 			LastTried: r.Last.UTC().Truncate(time.Millisecond),
 			LastOK:    r.LastOK, Error: r.Error},
 		Frontends: []frontendStatus{}, Pools: []poolStatus{}, Retired: []backendStatus{}, Shards: []shardStatus{},

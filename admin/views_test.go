@@ -323,11 +323,13 @@ func sumsNeverFall(t *testing.T, shared bool) {
 	if before[`haproxy_backend_sessions_total{proxy="p"}`] != 3 || before[`envoy_cluster_upstream_cx_tx_bytes_total{envoy_cluster_name="p"}`] != 12 {
 		t.Fatalf("%v", before)
 	}
-	if l := &r.s.looks; shared {
-		l.mu.Lock()
-		l.paid = time.Now().Add(time.Hour)
-		l.at = l.paid
-		l.mu.Unlock()
+	if shared {
+		r.s.crowd.mu.Lock()
+		r.s.crowd.paid = time.Now().Add(time.Hour)
+		r.s.crowd.mu.Unlock()
+		r.s.looks.mu.Lock()
+		r.s.looks.at = time.Now().Add(time.Hour)
+		r.s.looks.mu.Unlock()
 	}
 	cfg, err := config.Parse("test.toml", []byte("[frontends.g]\nbind = [\"127.0.0.1:0\"]\npool = \"p\"\n[pools.p]\nbackends = [{ address = \"127.0.0.1:1\" }]\n"))
 	if err != nil {
