@@ -156,6 +156,9 @@ func Run(ctx context.Context, o Options) (*report.Results, error) {
 	if l := e.res.LoadBefore[0]; l > 0.5*float64(runtime.NumCPU()) {
 		o.Progress.Say("warning: the machine is busy already (load average %.1f): expect noise", l)
 	}
+	if err := e.procs.Recede(); err != nil {
+		return nil, err
+	}
 	if err := e.execute(ctx, e.plan(ctx, picked)); err != nil {
 		return nil, err
 	}

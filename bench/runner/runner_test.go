@@ -13,8 +13,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -356,5 +358,41 @@ func TestSumOfAMetric(t *testing.T) {
 		if (err != nil) != (want < 0) || err == nil && got != want {
 			t.Errorf("%s: got %d, %v; want %d", metric, got, err, want)
 		}
+	}
+}
+
+// TestRecede: in a process of its own, since who has receded stays so.
+func TestRecede(t *testing.T) {
+	if os.Getenv("AWE4LB_BENCH_RECEDE") == "" {
+		cmd := exec.Command(os.Args[0], "-test.run", "^TestRecede$", "-test.count=1")
+		cmd.Env = append(os.Environ(), "AWE4LB_BENCH_RECEDE=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	p, err := NewProcesses(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.StopAll()
+	if err := p.Recede(); err != nil {
+		t.Fatal(err)
+	}
+	q, err := p.Start(Spec{Name: "child", Argv: []string{"sleep", "1000"}, Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	priority := func(id int) int {
+		n, err := syscall.Getpriority(syscall.PRIO_PROCESS, id) // 20 less the priority
+		if err != nil {
+			t.Fatal(err)
+		}
+		return 20 - n
+	}
+	runtime.LockOSThread() // 0 is this thread
+	defer runtime.UnlockOSThread()
+	if us, child := priority(0), priority(q.PID); us != 19 || child == 19 {
+		t.Errorf("priorities: ours %d, want 19; the child's %d, want another", us, child)
 	}
 }
