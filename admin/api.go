@@ -154,7 +154,7 @@ func (s *Server) serve(e endpoint) fasthttp.RequestHandler {
 // answer answers a call. What only looks is answered one at a time: however many ask, the shards have all processors but one for
 // themselves.
 func (s *Server) answer(e endpoint, c *call) error {
-	s.crowd.comes(time.Now())
+	s.crowd.comes(time.Now(), c.ConnID())
 	if e.method == fasthttp.MethodGet {
 		s.looking.Lock()
 		defer s.looking.Unlock()
@@ -199,7 +199,7 @@ func (s *Server) metricsForReaders(c *fasthttp.RequestCtx) {
 		s.fail(c, err)
 		return
 	}
-	s.crowd.comes(time.Now())
+	s.crowd.comes(time.Now(), c.ConnID())
 	s.looking.Lock()
 	defer s.looking.Unlock()
 	s.metrics(c)

@@ -9,9 +9,11 @@ import (
 
 // How the API keeps out of the way of traffic when many ask: decision 0078.
 
-// crowd tells whether calls come faster than crowdEvery. Guarded by mu.
+// crowd tells whether calls of many clients come faster than crowdEvery. One who asks again and again is none: it waits for each
+// answer, and may compare them. Guarded by mu.
 type crowd struct {
 	mu   sync.Mutex
+	last uint64    // the connection of the last call
 	paid time.Time // when all calls so far would have come, at crowdEvery
 }
 
@@ -23,10 +25,14 @@ const (
 	breath     = 200 * time.Microsecond // between the parts of the work for one of a crowd
 )
 
-// comes counts a call.
-func (c *crowd) comes(now time.Time) {
+// comes counts a call on a connection.
+func (c *crowd) comes(now time.Time, connection uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.last == connection {
+		return
+	}
+	c.last = connection
 	if c.paid.Before(now) {
 		c.paid = now
 	}

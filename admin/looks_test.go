@@ -15,17 +15,23 @@ func TestCrowd(t *testing.T) {
 		if now = now.Add(time.Second / 10); c.is(now) {
 			t.Fatalf("a crowd after %d calls, ten a second", i)
 		}
-		c.comes(now)
+		c.comes(now, uint64(i))
 	}
 	for i := range 2000 {
 		now = now.Add(time.Second / 200)
-		c.comes(now)
+		c.comes(now, uint64(i))
 		if is := c.is(now); is != (i >= 22) && (i < 20 || i > 24) {
 			t.Fatalf("after %d calls, 200 a second: %v", i+1, is)
 		}
 	}
 	if now = now.Add(crowdStays); c.is(now) {
 		t.Error("it stays")
+	}
+	for range 2000 {
+		now = now.Add(time.Second / 1000)
+		if c.comes(now, 7); c.is(now) {
+			t.Fatal("one client is a crowd")
+		}
 	}
 }
 
