@@ -89,7 +89,7 @@ func TestParseHostile(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	const size = maxFile / 32
+	const size = maxFile / 16
 	many := func(s string) string { return strings.Repeat(s, size/len(s)) }
 	numbered := func(format string) string {
 		var b strings.Builder
