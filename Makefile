@@ -50,11 +50,7 @@ race: ## the unit tests under the race detector
 	$(GO) test -race ./...
 
 fuzz: ## fuzz everything that reads what strangers write, FUZZTIME (10s) each
-	@set -e; for dir in $$(grep -rl '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
-	  for f in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' $$dir/*_test.go | cut -c6-); do \
-	    echo "fuzz $$dir $$f $(FUZZTIME)"; \
-	    $(GO) test $$dir -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x; \
-	  done; done
+	$(GO) run ./internal/fuzz -go '$(GO)' -time $(FUZZTIME)
 
 e2e: ## real software through the balancer, and a CA that issues: nginx, curl, wrk, redis, PostgreSQL, ssh, iperf3, bind9, sipp, QUIC
 	$(GO) test -tags e2e -count=1 -timeout 8m ./internal/e2e ./tlsbridge/acme

@@ -38,6 +38,7 @@ var rank = map[string]int{
 	"awe4lb/internal/lbtest":     0,
 	"awe4lb/internal/filestamp":  0,
 	"awe4lb/internal/confstore":  0,
+	"awe4lb/internal/fuzz":       0,
 }
 
 // only says which rooms may use a third party. A room covers the packages below it.
