@@ -125,6 +125,7 @@ func run(path string, ready func(cli.Running)) error {
 	// Signals are caught from the first moment, so that none ends the process half started.
 	signals, release := catchSignals()
 	defer release()
+	terminal := cli.StartedOn()
 
 	p, err := start(path)
 	if err != nil {
@@ -137,6 +138,11 @@ func run(path string, ready func(cli.Running)) error {
 	for {
 		select {
 		case <-signals.reload:
+			if terminal.Gone() {
+				p.logs.Log.Info("the terminal was closed")
+				p.end(signals)
+				return nil
+			}
 			_, _ = p.reload() // it has logged what happened
 		case <-signals.reopen:
 			p.logs.Reopen()

@@ -10,7 +10,7 @@ import (
 // to end must not be lost behind orders to reload. Of reload and reopen, many in a row mean no more than one.
 type signals struct {
 	end    chan os.Signal // SIGTERM, SIGINT: drain and end; another one: end now
-	reload chan os.Signal // SIGHUP
+	reload chan os.Signal // SIGHUP; when the terminal has gone, an order to end
 	reopen chan os.Signal // SIGUSR1
 }
 

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -144,4 +146,57 @@ func (s *screen) modes() *unix.Termios {
 		s.t.Fatal(err)
 	}
 	return m
+}
+
+// TestTerminalThatGoesEndsIt closes the terminal that awe4lb runs on, after a SIGHUP that was an order to reload.
+func TestTerminalThatGoesEndsIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lb.toml")
+	if err := os.WriteFile(path, []byte("[engine]\nshards = 1\n[admin]\nbind = \"\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	keys, tty, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := command("run", "--config", path)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	tty.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+
+	// Nobody else reads: a read under way would keep the terminal open.
+	lines := bufio.NewReader(keys)
+	wants := func(part string) {
+		t.Helper()
+		for {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				t.Fatalf("want %q, got %v", part, err)
+			}
+			if strings.Contains(line, part) {
+				return
+			}
+		}
+	}
+	wants("msg=ready")
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	wants("msg=reloaded")
+	if err := keys.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it runs on without its terminal")
+	}
 }

@@ -241,7 +241,8 @@ func newRun(p Program) *cobra.Command {
 		Long: `Run listens on the frontends of the configuration and relays until it is told to end.
 
 Signals
-  SIGHUP            read the configuration again; with a mistake in it, nothing changes
+  SIGHUP            read the configuration again; with a mistake in it, nothing changes;
+                    when it comes because the terminal was closed: as SIGTERM
   SIGUSR1           open the log files anew, after rotating them
   SIGTERM, SIGINT   stop listening, let sessions finish for engine.drain_timeout, end; a second one ends at once
 
