@@ -11,6 +11,7 @@ import (
 	"awe4lb/acl"
 	"awe4lb/balancer"
 	"awe4lb/config"
+	"awe4lb/engine/loop"
 	"awe4lb/tlsbridge"
 	"awe4lb/tlsbridge/certs"
 )
@@ -47,8 +48,9 @@ type Engine struct {
 	measured  chan struct{}       // there is a pool that wants to be measured
 	quit      chan struct{}
 	running   sync.WaitGroup
-	epoch     time.Time // zero of clock
-	ports     []uint16  // that flows may leave from
+	calm      *loop.Calm // nil where the kernel does not allow it
+	epoch     time.Time  // zero of clock
+	ports     []uint16   // that flows may leave from
 	keeper    *certs.Keeper
 	challenge func(token string) (string, bool)
 	lists     *acl.Keeper
@@ -127,13 +129,8 @@ func New(d *balancer.Director, o Options) (*Engine, error) {
 		gates: map[string]*gate{}, paces: map[string]*bucket{}, caps: map[string]*caps{}, keeper: o.Certificates, challenge: o.Challenge}
 	e.lists = acl.NewKeeper(o.Log, e.listsChanged)
 	wake := make(chan struct{}, 1)
-	for i := range o.Shards {
-		sh, err := newShard(e, i, o.ReadBuffer)
-		if err != nil {
-			e.Close()
-			return nil, err
-		}
-		e.shards = append(e.shards, sh)
+	err := e.makeShards(o.Shards, o.ReadBuffer)
+	for _, sh := range e.shards {
 		if o.Access != nil {
 			e.rings = append(e.rings, &accessRing{wake: wake})
 		}
@@ -142,6 +139,10 @@ func New(d *balancer.Director, o Options) (*Engine, error) {
 				panic(fmt.Sprintf("engine: a shard's loop ended: %v", err))
 			}
 		})
+	}
+	if err != nil {
+		e.Close()
+		return nil, err
 	}
 	e.running.Go(func() { e.reportTrouble(e.trouble) })
 	e.running.Go(func() { e.reportTrouble(e.failing) })
@@ -518,6 +519,9 @@ func (e *Engine) close() bool {
 	for _, sh := range e.shards {
 		sh.loop.Stop()
 		<-sh.loop.Ended()
+	}
+	if e.calm != nil {
+		e.calm.Close()
 	}
 	for _, bs := range []map[bindKey]*bound{e.bindings, e.retired} {
 		for _, b := range bs {

@@ -84,6 +84,24 @@ func newShard(e *Engine, number, readBuffer int) (*shard, error) {
 	return sh, nil
 }
 
+// makeShards makes the shards, as many as it can when one fails; their loops do not run yet.
+func (e *Engine) makeShards(count, readBuffer int) error {
+	var loops []*loop.Loop
+	for i := range count {
+		sh, err := newShard(e, i, readBuffer)
+		if err != nil {
+			return err
+		}
+		e.shards = append(e.shards, sh)
+		loops = append(loops, sh.loop)
+	}
+	var err error
+	if e.calm, err = loop.KeepCalm(loops); err != nil {
+		e.log.Debug("moderate load may cost a third more: the runs of Go's monitor thread cannot be counted", "error", err)
+	}
+	return nil
+}
+
 // session returns an unused session on the list of open ones.
 func (sh *shard) session() *session {
 	s := sh.free

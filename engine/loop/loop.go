@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/gnet/v2/pkg/errors"
@@ -36,8 +37,10 @@ type Handler interface{ Ready(fd int, ev Events) }
 type Loop struct {
 	// Set once, never changed.
 	poller *netpoll.Poller
-	epoch  time.Time // zero of Now
-	timer  int       // timerfd
+	epoch  time.Time  // zero of Now
+	timer  int        // timerfd
+	calm   *Calm      // nil without KeepCalm
+	run    queue.Func // runs a posted function
 
 	// Owned by the loop's goroutine.
 	handlers []*page // by descriptor; see handler and put
@@ -46,10 +49,14 @@ type Loop struct {
 	turn     Timer // head of the list of those among them that fire now
 	armed    int64 // when the timerfd goes off, math.MaxInt64 when it is not armed
 	owner    owner
+	events   uint32 // handled so far; wraps
+	ran      uint32 // posted functions that have run; wraps
+	hold     hold
 
-	// Shared: closed once Run has returned; guards nothing.
-	ended chan struct{}
-	stop  sync.Once
+	// Shared.
+	posted atomic.Uint32 // functions posted so far; wraps
+	ended  chan struct{} // closed once Run has returned; guards nothing
+	stop   sync.Once
 }
 
 // New makes a loop. It fails with the name of the system call that failed.
@@ -59,6 +66,11 @@ func New() (*Loop, error) {
 		return nil, err
 	}
 	l := &Loop{poller: p, epoch: time.Now(), armed: math.MaxInt64, ended: make(chan struct{})}
+	l.run = func(fn any) error {
+		l.ran++
+		fn.(func())()
+		return nil
+	}
 	l.wheel.init()
 	l.soon.next, l.soon.prev = &l.soon, &l.soon
 	l.turn.next, l.turn.prev = &l.turn, &l.turn
@@ -81,6 +93,7 @@ func (l *Loop) Run() error {
 	err := l.poller.Polling(l.dispatch)
 	close(l.ended)
 	_ = unix.Close(l.timer)
+	l.hold.close()
 	_ = l.poller.Close()
 	if err == errors.ErrEngineShutdown {
 		return nil
@@ -90,6 +103,9 @@ func (l *Loop) Run() error {
 
 // dispatch hands one event to its handler. It returns nil whatever happens: netpoll ends the loop on some errors.
 func (l *Loop) dispatch(fd int, ev netpoll.IOEvent, _ netpoll.IOFlags) error {
+	if l.events++; l.events%lookEvery == 0 && l.calm != nil {
+		l.calm.look()
+	}
 	if h := l.handler(fd); h != nil {
 		h.Ready(fd, Events(ev))
 	}
@@ -99,6 +115,7 @@ func (l *Loop) dispatch(fd int, ev netpoll.IOEvent, _ netpoll.IOFlags) error {
 // Stop ends Run after the events and posted functions at hand. Safe from any goroutine, any number of times.
 func (l *Loop) Stop() {
 	l.stop.Do(func() {
+		l.posted.Add(1)
 		_ = l.poller.Trigger(queue.HighPriority, func(any) error { return errors.ErrEngineShutdown }, nil)
 	})
 }
@@ -109,12 +126,8 @@ func (l *Loop) Ended() <-chan struct{} { return l.ended }
 // Post runs fn on the loop, after the events at hand. Functions posted by one goroutine run in order; those posted
 // after Stop may never run. Safe from any goroutine; never blocks; allocates.
 func (l *Loop) Post(fn func()) {
-	_ = l.poller.Trigger(queue.HighPriority, runPosted, fn)
-}
-
-func runPosted(fn any) error {
-	fn.(func())()
-	return nil
+	l.posted.Add(1)
+	_ = l.poller.Trigger(queue.HighPriority, l.run, fn)
 }
 
 // Call runs fn on the loop and waits for it. It returns false when the loop ended first; fn may then have run or not.

@@ -1,0 +1,219 @@
+package loop
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"reflect"
+	"strconv"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/panjf2000/gnet/v2/pkg/netpoll"
+	"golang.org/x/sys/unix"
+)
+
+// Calm keeps Go's monitor thread (sysmon) from taking the processors of loops that sleep for a moment, which is a third of
+// the CPU under moderate load (docs/decisions/0079-keeping-the-monitor-calm.md). The monitor is in one of two states, by what
+// it found last, and stays there:
+//
+//	      it finds a loop twice in the same system call
+//	  ┌─────────────────────────────────────────────────────┐
+//	  v                                                     │
+//	eager: looks every 20 us, and takes the           calm: looks every 10 ms: no busy
+//	processor of each loop that sleeps longer         loop sleeps for that long
+//	  │                                                     ^
+//	  └─────────────────────────────────────────────────────┘
+//	      there is nothing to take, for five milliseconds or so
+//
+// While loops have much to do, one of them looks now and then how often the monitor has run. When it is eager all loops hold
+// their processors for a moment: they sleep in a system call that Go's scheduler does not know of. So there is nothing to
+// take. An idle process does nothing of the kind.
+type Calm struct {
+	// Set once, never changed.
+	loops []*Loop
+	epoch time.Time
+	stat  int // schedstat of the monitor's thread
+
+	// Shared: atomics. Who moves due on looks and writes the others.
+	due   atomic.Int64  // the next look, in nanoseconds since epoch
+	at    atomic.Int64  // the last one
+	runs  atomic.Uint64 // of the monitor, by then
+	pause atomic.Int64  // between holds, in nanoseconds
+	holds atomic.Uint64
+}
+
+// Measured on 2026-11-30 with 2 shards and 10,000 requests a second.
+const (
+	lookEvery = 1 << 10               // events of one loop, and
+	lookPause = 50 * time.Millisecond // not sooner than that after the last look
+	longPause = 5 * time.Second       // between holds that do not help
+	eager     = 2000                  // runs per second; an eager monitor has 10,000 and more, a calm one 100
+	holdFor   = 8 * time.Millisecond  // 50 rounds of 20 us with 50 us of the kernel's slack, then doubling up to 2 ms
+)
+
+// KeepCalm makes the loops, all that run in this process, keep the monitor calm, until Close. It is to be called before
+// they run. Where the kernel does not say how often a thread has run it fails, and nothing is different.
+func KeepCalm(loops []*Loop) (*Calm, error) {
+	stat, err := monitorStat()
+	if err != nil {
+		return nil, err
+	}
+	c := &Calm{loops: loops, epoch: time.Now(), stat: stat}
+	for _, l := range loops {
+		if err := l.hold.open(l); err != nil {
+			_ = unix.Close(stat)
+			return nil, err
+		}
+	}
+	for _, l := range loops {
+		l.calm = c
+	}
+	return c, nil
+}
+
+// Close releases what KeepCalm took. The loops must have ended.
+func (c *Calm) Close() { _ = unix.Close(c.stat) }
+
+// monitorStat opens the schedstat of the thread that Go's runtime starts before any other.
+func monitorStat() (fd int, err error) {
+	dir, err := os.Open("/proc/self/task")
+	if err != nil {
+		return -1, err
+	}
+	defer dir.Close()
+	ids, err := dir.Readdirnames(2) // in the order of their start
+	if err != nil {
+		return -1, err
+	}
+	if len(ids) < 2 || ids[0] != strconv.Itoa(os.Getpid()) {
+		return -1, fmt.Errorf("%s: threads %q, want the first of the process and another", dir.Name(), ids)
+	}
+	path := dir.Name() + "/" + ids[1] + "/schedstat"
+	if fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return -1, fmt.Errorf("open %s: %w", path, err)
+	}
+	return fd, nil
+}
+
+// look has all loops hold their processors if the monitor is eager. Any loop may call it; one at a time looks.
+func (c *Calm) look() {
+	now := int64(time.Since(c.epoch))
+	due := c.due.Load()
+	if now < due || !c.due.CompareAndSwap(due, now+int64(lookPause)) {
+		return
+	}
+	runs, ok := c.monitorRuns()
+	if !ok {
+		return
+	}
+	elapsed := now - c.at.Swap(now)
+	ran := runs - c.runs.Swap(runs)
+	if float64(ran) < eager*time.Duration(elapsed).Seconds() {
+		c.pause.Store(0)
+		return
+	}
+	// Others than loops may keep the monitor busy: programs that are run, files that are read. Then holding does not help.
+	pause := max(c.pause.Load(), int64(lookPause))
+	c.pause.Store(min(2*pause, int64(longPause)))
+	c.due.Store(now + pause)
+	c.holds.Add(1)
+	for _, l := range c.loops {
+		l.Post(l.hold.begin)
+	}
+}
+
+// monitorRuns returns how often the monitor was given a processor: the third number of a schedstat.
+func (c *Calm) monitorRuns() (runs uint64, ok bool) {
+	var b [96]byte
+	n, err := unix.Pread(c.stat, b[:], 0)
+	if err != nil {
+		return 0, false
+	}
+	fields := bytes.TrimSpace(b[:n])
+	for _, d := range fields[bytes.LastIndexByte(fields, ' ')+1:] {
+		if d < '0' || d > '9' {
+			return 0, false
+		}
+		runs = 10*runs + uint64(d-'0')
+	}
+	return runs, true
+}
+
+// hold is a loop that sleeps with its processor for a time. It is the handler of an eventfd that is readable meanwhile, so
+// that netpoll has always something to handle and never sleeps itself.
+type hold struct {
+	// Set once, never changed; zero without KeepCalm.
+	loop  *Loop
+	epoll int // netpoll's descriptor
+	fd    int // the eventfd
+	begin func()
+
+	// Owned by the loop's goroutine.
+	until int64  // 0: no hold
+	seen  uint32 // the loop's events when Ready was last called
+}
+
+func (h *hold) open(l *Loop) (err error) {
+	if h.epoll, err = epollOf(l.poller); err != nil {
+		return err
+	}
+	if h.fd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
+		return fmt.Errorf("eventfd: %w", err)
+	}
+	h.loop = l
+	h.begin = func() {
+		if h.until == 0 {
+			h.wake()
+		}
+		h.until = l.Now() + int64(holdFor)
+	}
+	return l.Listen(h.fd, h)
+}
+
+// epollOf reads the descriptor out of a poller, which has no method for it.
+func epollOf(p *netpoll.Poller) (int, error) {
+	if fd := reflect.ValueOf(p).Elem().FieldByName("fd"); fd.CanInt() {
+		return int(fd.Int()), nil
+	}
+	return -1, fmt.Errorf("netpoll.Poller has no integer fd")
+}
+
+// Ready sleeps until there are events, if there were none since it was last called.
+func (h *hold) Ready(int, Events) {
+	l := h.loop
+	l.events--                                          // this one
+	if h.seen != l.events || l.posted.Load() != l.ran { // what was posted runs after the events at hand
+		h.seen = l.events
+		return
+	}
+	h.rest()
+	left := h.until - l.Now()
+	if left <= 0 {
+		h.until = 0
+		return
+	}
+	p := unix.PollFd{Fd: int32(h.epoll), Events: unix.POLLIN}
+	ts := unix.NsecToTimespec(left)
+	// A signal ends it too, by which Go's scheduler asks for the processor.
+	_, _, _ = unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+	h.wake()
+}
+
+// wake makes the eventfd readable, rest takes that back.
+func (h *hold) wake() {
+	one := [8]byte{1}
+	_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(h.fd), uintptr(unsafe.Pointer(&one)), 8)
+}
+
+func (h *hold) rest() {
+	var b [8]byte
+	_, _, _ = unix.RawSyscall(unix.SYS_READ, uintptr(h.fd), uintptr(unsafe.Pointer(&b)), 8)
+}
+
+func (h *hold) close() {
+	if h.loop != nil {
+		_ = unix.Close(h.fd)
+	}
+}

@@ -1,0 +1,172 @@
+package loop
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"awe4lb/internal/lbtest"
+
+	"golang.org/x/sys/unix"
+)
+
+// calmLoops returns running loops that keep the monitor calm, whose runs are what say writes.
+func calmLoops(t *testing.T, n int) (c *Calm, loops []*Loop, say func(runs uint64)) {
+	t.Helper()
+	lbtest.CheckLeaks(t)
+	for range n {
+		l, err := New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		loops = append(loops, l)
+	}
+	c, err := KeepCalm(loops)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range loops {
+		done := make(chan error, 1)
+		go func() { done <- l.Run() }()
+		t.Cleanup(func() {
+			l.Stop()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "schedstat"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	_ = unix.Close(c.stat)
+	c.stat = int(f.Fd())
+	return c, loops, func(runs uint64) {
+		t.Helper()
+		if _, err := f.WriteAt(fmt.Appendf(nil, "%d %d %020d\n", 123456789, 4321, runs), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// holding says whether l holds its processor.
+func holding(l *Loop) (yes bool) {
+	l.Call(func() { yes = l.hold.until != 0 })
+	return yes
+}
+
+func TestLook(t *testing.T) {
+	c, loops, say := calmLoops(t, 2)
+	var begun atomic.Int32
+	for _, l := range loops {
+		l.Call(func() {
+			begin := l.hold.begin
+			l.hold.begin = func() { begun.Add(1); begin() }
+		})
+	}
+	step := func(after time.Duration, runs uint64) {
+		c.epoch = c.epoch.Add(-after) // as if the time had gone by
+		say(runs)
+		c.look()
+	}
+	step(time.Second, 1000)
+	step(time.Second, 1100)
+	if c.holds.Load() != 0 {
+		t.Fatal("held, though the monitor is calm")
+	}
+	step(time.Millisecond, 20000)
+	if c.holds.Load() != 0 {
+		t.Fatal("looked again at once")
+	}
+	step(time.Second, 21000)
+	if c.holds.Load() != 1 {
+		t.Fatal("not held, though the monitor is eager")
+	}
+	lbtest.Eventually(t, "both loops hold their processors", func() bool { return begun.Load() == 2 })
+	for _, l := range loops {
+		lbtest.Eventually(t, "the hold ends", func() bool { return !holding(l) })
+	}
+	// It helps nobody: held less and less often, but again and again.
+	runs := uint64(21000)
+	var when []int
+	for i := range 200 {
+		before := c.holds.Load()
+		runs += 1000
+		if step(100*time.Millisecond, runs); c.holds.Load() != before {
+			when = append(when, i)
+		}
+	}
+	if n := len(when); n < 6 || n > 14 || when[n-1] < 100 || when[1] > 3 {
+		t.Errorf("held at these tenths of a second: %v", when)
+	}
+	// Once calm, it is held at once when the monitor becomes eager again.
+	step(10*time.Second, runs)
+	step(10*time.Second, runs)
+	before := c.holds.Load()
+	step(time.Second, runs+10000)
+	if c.holds.Load() != before+1 {
+		t.Error("not held after a calm time")
+	}
+	// A file that makes no sense changes nothing.
+	if _, err := unix.Pwrite(c.stat, []byte("none                                   \n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	before = c.holds.Load()
+	c.epoch = c.epoch.Add(-time.Minute)
+	c.look()
+	if c.holds.Load() != before {
+		t.Error("held without a number")
+	}
+}
+
+// TestHold has all that a loop does while it holds its processor, and nothing left of the hold when it is over.
+func TestHold(t *testing.T) {
+	_, loops, _ := calmLoops(t, 1)
+	l := loops[0]
+	near, far := socketpair(t)
+	defer unix.Close(far)
+	read := make(chan struct{}, 100)
+	fired := make(chan struct{}, 1)
+	var timer Timer
+	timer.Handle(expire(func() { fired <- struct{}{} }))
+	var spins uint32
+	l.Call(func() {
+		if err := l.Register(near, ready(func(Events) {
+			var b [16]byte
+			if n, _ := unix.Read(near, b[:]); n == 5 {
+				read <- struct{}{}
+			}
+		})); err != nil {
+			t.Error(err)
+		}
+		l.hold.begin()
+		l.hold.until = l.Now() + int64(time.Minute)
+		l.After(&timer, l.Now(), 20*time.Millisecond)
+		spins = l.events
+	})
+	for range 10 {
+		if _, err := unix.Write(far, []byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, read, "five bytes arrive")
+	}
+	wait(t, fired, "the timer fires")
+	l.Call(func() {
+		if spins = l.events - spins; spins > 40 {
+			t.Errorf("%d events while it held, want those of ten messages and a timer", spins)
+		}
+		l.hold.until = l.Now()
+	})
+	lbtest.Eventually(t, "the hold ends", func() bool { return !holding(l) })
+	l.Call(func() {
+		l.Close(near)
+		var b [8]byte
+		if _, err := unix.Read(l.hold.fd, b[:]); err != unix.EAGAIN {
+			t.Errorf("reading the eventfd: got %v, want %v", err, unix.EAGAIN)
+		}
+	})
+}
