@@ -220,7 +220,7 @@ func start(path string) (*process, error) {
 	runtime.GOMAXPROCS(shards)
 	p.issuer = acme.New(p.logs.Log)
 	p.keeper = certs.New(p.logs.Log, p.issuer)
-	p.engine, err = engine.New(p.director, engine.Options{Shards: shards, ReadBuffer: int(cfg.Engine.ReadBuffer),
+	p.engine, err = engine.New(p.director, engine.Options{Shards: shards, ReadBuffer: int(cfg.Engine.ReadBuffer), KeepCalm: true,
 		Log: p.logs.Log, Access: p.logs.Access, Flush: p.logs.Flush, Certificates: p.keeper, Challenge: p.issuer.HTTP01})
 	if err != nil {
 		return nil, cli.CannotBind(err)

@@ -20,7 +20,12 @@ import (
 type Options struct {
 	Shards     int // event loops, at least 1
 	ReadBuffer int // bytes, one buffer per shard
-	Log        *slog.Logger
+
+	// KeepCalm has the shards keep their processors while traffic comes (loop.Calm): for a process in which hardly anything but
+	// the engine runs. Other goroutines then wait, for 10 to 20 ms, each time that they have waited for the network.
+	KeepCalm bool
+
+	Log *slog.Logger
 
 	// Access, if set, is handed every ended session while SetAccess(true) holds, on one goroutine of the engine; Flush
 	// follows each run of them. The Record is only valid during the call.
@@ -48,7 +53,7 @@ type Engine struct {
 	measured  chan struct{}       // there is a pool that wants to be measured
 	quit      chan struct{}
 	running   sync.WaitGroup
-	calm      *loop.Calm // nil where the kernel does not allow it
+	calm      *loop.Calm // nil without Options.KeepCalm, or where the kernel does not count
 	epoch     time.Time  // zero of clock
 	ports     []uint16   // that flows may leave from
 	keeper    *certs.Keeper
@@ -129,7 +134,7 @@ func New(d *balancer.Director, o Options) (*Engine, error) {
 		gates: map[string]*gate{}, paces: map[string]*bucket{}, caps: map[string]*caps{}, keeper: o.Certificates, challenge: o.Challenge}
 	e.lists = acl.NewKeeper(o.Log, e.listsChanged)
 	wake := make(chan struct{}, 1)
-	err := e.makeShards(o.Shards, o.ReadBuffer)
+	err := e.makeShards(o)
 	for _, sh := range e.shards {
 		if o.Access != nil {
 			e.rings = append(e.rings, &accessRing{wake: wake})

@@ -85,15 +85,18 @@ func newShard(e *Engine, number, readBuffer int) (*shard, error) {
 }
 
 // makeShards makes the shards, as many as it can when one fails; their loops do not run yet.
-func (e *Engine) makeShards(count, readBuffer int) error {
+func (e *Engine) makeShards(o Options) error {
 	var loops []*loop.Loop
-	for i := range count {
-		sh, err := newShard(e, i, readBuffer)
+	for i := range o.Shards {
+		sh, err := newShard(e, i, o.ReadBuffer)
 		if err != nil {
 			return err
 		}
 		e.shards = append(e.shards, sh)
 		loops = append(loops, sh.loop)
+	}
+	if !o.KeepCalm {
+		return nil
 	}
 	var err error
 	if e.calm, err = loop.KeepCalm(loops); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"runtime"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -14,9 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Calm keeps Go's monitor thread (sysmon) from taking the processors of loops that sleep for a moment, which is a third of
-// the CPU under moderate load (docs/decisions/0079-keeping-the-monitor-calm.md). The monitor is in one of two states, by what
-// it found last, and stays there:
+// Calm keeps Go's scheduler from taking the processors of loops that sleep for a moment, and from waking others to share their
+// work when they do: up to a third of the CPU under moderate load (docs/decisions/0079-keeping-the-monitor-calm.md). It does so
+// by holds: times in which a loop that sleeps keeps its processor, in a system call that the scheduler does not know of.
+//
+// Go's monitor thread (sysmon) is in one of two states, by what it found last, and stays there:
 //
 //	      it finds a loop twice in the same system call
 //	  ┌─────────────────────────────────────────────────────┐
@@ -27,9 +30,10 @@ import (
 //	  └─────────────────────────────────────────────────────┘
 //	      there is nothing to take, for five milliseconds or so
 //
-// While loops have much to do, one of them looks now and then how often the monitor has run. When it is eager all loops hold
-// their processors for a moment: they sleep in a system call that Go's scheduler does not know of. So there is nothing to
-// take. An idle process does nothing of the kind.
+// While loops have much to do, one of them looks now and then how often the monitor has run. When it is eager, all loops hold
+// for so long that it calms down. When it is calm, loops that have nothing to do hold until they have: were their processors
+// idle, Go would wake a thread for one of them each time that a busy loop is about to sleep. An idle process does nothing of
+// the kind.
 type Calm struct {
 	// Set once, never changed.
 	loops []*Loop
@@ -51,6 +55,9 @@ const (
 	longPause = 5 * time.Second       // between holds that do not help
 	eager     = 2000                  // runs per second; an eager monitor has 10,000 and more, a calm one 100
 	holdFor   = 8 * time.Millisecond  // 50 rounds of 20 us with 50 us of the kernel's slack, then doubling up to 2 ms
+	idleFor   = time.Second           // an idle loop holds, when it stays idle and others are busy
+	idleSlice = 3 * time.Millisecond  // and then lets others have the processor, if they want it
+	idleLoops = 8                     // in a process with more, idle ones do not hold: the monitor disturbs each 100 times a second
 )
 
 // KeepCalm makes the loops, all that run in this process, keep the monitor calm, until Close. It is to be called before
@@ -62,7 +69,7 @@ func KeepCalm(loops []*Loop) (*Calm, error) {
 	}
 	c := &Calm{loops: loops, epoch: time.Now(), stat: stat}
 	for _, l := range loops {
-		if err := l.hold.open(l); err != nil {
+		if err := l.hold.open(c, l); err != nil {
 			_ = unix.Close(stat)
 			return nil, err
 		}
@@ -97,9 +104,11 @@ func monitorStat() (fd int, err error) {
 	return fd, nil
 }
 
-// look has all loops hold their processors if the monitor is eager. Any loop may call it; one at a time looks.
-func (c *Calm) look() {
-	now := int64(time.Since(c.epoch))
+// now is the time since epoch, in nanoseconds.
+func (c *Calm) now() int64 { return int64(time.Since(c.epoch)) }
+
+// look has all loops hold if the monitor is eager, and idle ones if it is calm. Any loop may call it; one at a time looks.
+func (c *Calm) look(now int64) {
 	due := c.due.Load()
 	if now < due || !c.due.CompareAndSwap(due, now+int64(lookPause)) {
 		return
@@ -112,6 +121,7 @@ func (c *Calm) look() {
 	ran := runs - c.runs.Swap(runs)
 	if float64(ran) < eager*time.Duration(elapsed).Seconds() {
 		c.pause.Store(0)
+		c.holdIdle(now)
 		return
 	}
 	// Others than loops may keep the monitor busy: programs that are run, files that are read. Then holding does not help.
@@ -121,6 +131,18 @@ func (c *Calm) look() {
 	c.holds.Add(1)
 	for _, l := range c.loops {
 		l.Post(l.hold.begin)
+	}
+}
+
+// holdIdle has loops that have had nothing to do since the last time hold.
+func (c *Calm) holdIdle(now int64) {
+	if len(c.loops) > idleLoops {
+		return
+	}
+	for _, l := range c.loops {
+		if l.hold.idleUntil.Load() < now+2*int64(lookPause) {
+			l.Post(l.hold.ifIdle)
+		}
 	}
 }
 
@@ -145,17 +167,23 @@ func (c *Calm) monitorRuns() (runs uint64, ok bool) {
 // that netpoll has always something to handle and never sleeps itself.
 type hold struct {
 	// Set once, never changed; zero without KeepCalm.
-	loop  *Loop
-	epoll int // netpoll's descriptor
-	fd    int // the eventfd
-	begin func()
+	loop   *Loop
+	epoll  int    // netpoll's descriptor
+	fd     int    // the eventfd
+	begin  func() // starts a hold, whatever there is to do
+	ifIdle func() // starts one that ends with the next event, if there was none since it last ran
 
 	// Owned by the loop's goroutine.
 	until int64  // 0: no hold
+	idle  bool   // the next event ends it
 	seen  uint32 // the loop's events when Ready was last called
+	asked uint32 // and when ifIdle was
+
+	// Shared: the end of a hold by ifIdle, in nanoseconds since the epoch of Calm; 0: none.
+	idleUntil atomic.Int64
 }
 
-func (h *hold) open(l *Loop) (err error) {
+func (h *hold) open(c *Calm, l *Loop) (err error) {
 	if h.epoll, err = epollOf(l.poller); err != nil {
 		return err
 	}
@@ -163,13 +191,24 @@ func (h *hold) open(l *Loop) (err error) {
 		return fmt.Errorf("eventfd: %w", err)
 	}
 	h.loop = l
-	h.begin = func() {
-		if h.until == 0 {
-			h.wake()
+	h.begin = func() { h.start(holdFor, false) }
+	h.ifIdle = func() {
+		idle := h.asked == l.events
+		h.asked = l.events
+		if idle && (h.until == 0 || h.idle) {
+			h.seen = l.events
+			h.start(idleFor, true)
+			h.idleUntil.Store(c.now() + int64(idleFor))
 		}
-		h.until = l.Now() + int64(holdFor)
 	}
 	return l.Listen(h.fd, h)
+}
+
+func (h *hold) start(d time.Duration, idle bool) {
+	if h.until == 0 {
+		h.wake()
+	}
+	h.until, h.idle = h.loop.Now()+int64(d), idle
 }
 
 // epollOf reads the descriptor out of a poller, which has no method for it.
@@ -183,22 +222,40 @@ func epollOf(p *netpoll.Poller) (int, error) {
 // Ready sleeps until there are events, if there were none since it was last called.
 func (h *hold) Ready(int, Events) {
 	l := h.loop
-	l.events--                                          // this one
-	if h.seen != l.events || l.posted.Load() != l.ran { // what was posted runs after the events at hand
-		h.seen = l.events
+	l.events-- // this one
+	events := h.seen != l.events
+	h.seen = l.events
+	if events && h.idle {
+		h.end()
 		return
 	}
-	h.rest()
+	if events || l.posted.Load() != l.ran { // what was posted runs after the events at hand
+		return
+	}
 	left := h.until - l.Now()
 	if left <= 0 {
-		h.until = 0
+		h.end()
 		return
 	}
+	if h.idle {
+		left = min(left, int64(idleSlice))
+	}
+	h.rest()
 	p := unix.PollFd{Fd: int32(h.epoll), Events: unix.POLLIN}
 	ts := unix.NsecToTimespec(left)
 	// A signal ends it too, by which Go's scheduler asks for the processor.
-	_, _, _ = unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+	n, _, _ := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
 	h.wake()
+	if n == 0 && h.idle {
+		runtime.Gosched()
+	}
+}
+
+// end lets netpoll sleep again.
+func (h *hold) end() {
+	h.rest()
+	h.until, h.idle = 0, false
+	h.idleUntil.Store(0)
 }
 
 // wake makes the eventfd readable, rest takes that back.

@@ -68,10 +68,11 @@ func TestLook(t *testing.T) {
 			l.hold.begin = func() { begun.Add(1); begin() }
 		})
 	}
+	var now time.Duration
 	step := func(after time.Duration, runs uint64) {
-		c.epoch = c.epoch.Add(-after) // as if the time had gone by
+		now += after
 		say(runs)
-		c.look()
+		c.look(int64(now))
 	}
 	step(time.Second, 1000)
 	step(time.Second, 1100)
@@ -116,8 +117,7 @@ func TestLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	before = c.holds.Load()
-	c.epoch = c.epoch.Add(-time.Minute)
-	c.look()
+	c.look(int64(now + time.Minute))
 	if c.holds.Load() != before {
 		t.Error("held without a number")
 	}
@@ -169,4 +169,48 @@ func TestHold(t *testing.T) {
 			t.Errorf("reading the eventfd: got %v, want %v", err, unix.EAGAIN)
 		}
 	})
+}
+
+// TestIdleLoopsHold has loops without events hold while the monitor is calm, until they have one.
+func TestIdleLoopsHold(t *testing.T) {
+	c, loops, say := calmLoops(t, 2)
+	near, far := socketpair(t)
+	defer unix.Close(far)
+	read := make(chan struct{}, 1)
+	loops[0].Call(func() {
+		if err := loops[0].Register(near, ready(func(ev Events) {
+			if ev.Readable() {
+				var b [16]byte
+				_, _ = unix.Read(near, b[:])
+				read <- struct{}{}
+			}
+		})); err != nil {
+			t.Error(err)
+		}
+	})
+	var now time.Duration
+	looks := func() {
+		now += 100 * time.Millisecond
+		say(1)
+		c.look(int64(now))
+	}
+	looks()
+	lbtest.Eventually(t, "both hold", func() bool {
+		looks()
+		return holding(loops[0]) && holding(loops[1])
+	})
+	if _, err := unix.Write(far, []byte("work")); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, read, "the event is handled")
+	lbtest.Eventually(t, "the loop that has something to do does not hold", func() bool { return !holding(loops[0]) })
+	if !holding(loops[1]) {
+		t.Error("the idle one does not hold any more")
+	}
+	loops[1].Call(func() { loops[1].hold.until = loops[1].Now() })
+	lbtest.Eventually(t, "the hold ends with its time", func() bool { return !holding(loops[1]) })
+	if c.loops[1].hold.idleUntil.Load() != 0 {
+		t.Error("the hold has ended, but is said to last")
+	}
+	loops[0].Call(func() { loops[0].Close(near) })
 }

@@ -104,7 +104,7 @@ func (l *Loop) Run() error {
 // dispatch hands one event to its handler. It returns nil whatever happens: netpoll ends the loop on some errors.
 func (l *Loop) dispatch(fd int, ev netpoll.IOEvent, _ netpoll.IOFlags) error {
 	if l.events++; l.events%lookEvery == 0 && l.calm != nil {
-		l.calm.look()
+		l.calm.look(l.calm.now())
 	}
 	if h := l.handler(fd); h != nil {
 		h.Ready(fd, Events(ev))
