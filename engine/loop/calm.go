@@ -146,7 +146,8 @@ func (c *Calm) holdIdle(now int64) {
 	}
 }
 
-// monitorRuns returns how often the monitor was given a processor: the third number of a schedstat.
+// monitorRuns returns how often the monitor was given a processor: the third number of a schedstat. It is 0 where the kernel
+// has the file and does not count.
 func (c *Calm) monitorRuns() (runs uint64, ok bool) {
 	var b [96]byte
 	n, err := unix.Pread(c.stat, b[:], 0)
@@ -160,7 +161,7 @@ func (c *Calm) monitorRuns() (runs uint64, ok bool) {
 		}
 		runs = 10*runs + uint64(d-'0')
 	}
-	return runs, true
+	return runs, runs > 0
 }
 
 // hold is a loop that sleeps with its processor for a time. It is the handler of an eventfd that is readable meanwhile, so
@@ -172,15 +173,18 @@ type hold struct {
 	fd     int    // the eventfd
 	begin  func() // starts a hold, whatever there is to do
 	ifIdle func() // starts one that ends with the next event, if there was none since it last ran
+	nap    func() // sleeps until there is something to do
 
 	// Owned by the loop's goroutine.
 	until int64  // 0: no hold
 	idle  bool   // the next event ends it
-	seen  uint32 // the loop's events when Ready was last called
-	asked uint32 // and when ifIdle was
+	seen  uint32 // the loop's events when it began, if it is idle
+	asked uint32 // and when ifIdle last ran
+	naps  uint32 // times that it has slept; wraps
 
-	// Shared: the end of a hold by ifIdle, in nanoseconds since the epoch of Calm; 0: none.
-	idleUntil atomic.Int64
+	// Shared: atomics.
+	asleep    atomic.Bool  // netpoll says nothing of what is posted; who posts is to wake it
+	idleUntil atomic.Int64 // the end of a hold by ifIdle, in nanoseconds since the epoch of Calm; 0: none
 }
 
 func (h *hold) open(c *Calm, l *Loop) (err error) {
@@ -201,6 +205,7 @@ func (h *hold) open(c *Calm, l *Loop) (err error) {
 			h.idleUntil.Store(c.now() + int64(idleFor))
 		}
 	}
+	h.nap = h.sleep
 	return l.Listen(h.fd, h)
 }
 
@@ -219,35 +224,64 @@ func epollOf(p *netpoll.Poller) (int, error) {
 	return -1, fmt.Errorf("netpoll.Poller has no integer fd")
 }
 
-// Ready sleeps until there are events, if there were none since it was last called.
+// left returns for how long it is to hold on, in nanoseconds.
+func (h *hold) left() int64 {
+	if h.idle && h.seen != h.loop.events {
+		return 0
+	}
+	return h.until - h.loop.Now()
+}
+
+// Ready has the loop sleep after the events at hand: of those that netpoll has taken already, epoll says nothing more.
 func (h *hold) Ready(int, Events) {
 	l := h.loop
 	l.events-- // this one
-	events := h.seen != l.events
-	h.seen = l.events
-	if events && h.idle {
+	if h.left() <= 0 {
 		h.end()
+	} else if l.posted.Load() == l.ran {
+		l.Post(h.nap)
+	}
+}
+
+// sleep returns when there is an event or something was posted, or the hold is over.
+func (h *hold) sleep() {
+	if h.until == 0 {
 		return
 	}
-	if events || l.posted.Load() != l.ran { // what was posted runs after the events at hand
-		return
-	}
-	left := h.until - l.Now()
-	if left <= 0 {
-		h.end()
-		return
-	}
-	if h.idle {
-		left = min(left, int64(idleSlice))
-	}
+	l := h.loop
 	h.rest()
-	p := unix.PollFd{Fd: int32(h.epoll), Events: unix.POLLIN}
-	ts := unix.NsecToTimespec(left)
-	// A signal ends it too, by which Go's scheduler asks for the processor.
-	n, _, _ := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+	for {
+		left := h.left()
+		if left <= 0 {
+			break
+		}
+		if h.idle {
+			left = min(left, int64(idleSlice))
+		}
+		h.asleep.Store(true)
+		if l.posted.Load() != l.ran {
+			break
+		}
+		h.naps++
+		p := unix.PollFd{Fd: int32(h.epoll), Events: unix.POLLIN}
+		ts := unix.NsecToTimespec(left)
+		n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+		if errno != 0 && errno != unix.EINTR { // a filter of system calls
+			h.until = l.Now()
+		} else if errno == 0 && n > 0 {
+			break
+		} else if h.idle { // a signal is how Go's scheduler asks for the processor
+			runtime.Gosched()
+		}
+	}
+	h.asleep.Store(false)
 	h.wake()
-	if n == 0 && h.idle {
-		runtime.Gosched()
+}
+
+// rouse ends the sleep of a loop that has something to do since it was posted. Safe from any goroutine.
+func (h *hold) rouse() {
+	if h.asleep.Load() && h.asleep.CompareAndSwap(true, false) {
+		h.wake()
 	}
 }
 

@@ -214,3 +214,134 @@ func TestIdleLoopsHold(t *testing.T) {
 	}
 	loops[0].Call(func() { loops[0].Close(near) })
 }
+
+// TestHoldLeavesNoEventWaiting has an event come when netpoll is about to take that of the hold: it takes both at once, and
+// epoll says no more of the second.
+func TestHoldLeavesNoEventWaiting(t *testing.T) {
+	_, loops, _ := calmLoops(t, 1)
+	l := loops[0]
+	near, far := socketpair(t)
+	defer unix.Close(far)
+	late, lateFar := socketpair(t)
+	defer unix.Close(lateFar)
+	read := make(chan struct{}, 1)
+	var naps, slept uint32
+	l.Call(func() {
+		if err := l.Register(near, ready(func(Events) {
+			var b [16]byte
+			if n, _ := unix.Read(near, b[:]); n > 0 {
+				naps = l.hold.naps
+				_, _ = unix.Write(lateFar, []byte("hello"))
+			}
+		})); err != nil {
+			t.Error(err)
+		}
+		if err := l.Register(late, ready(func(Events) {
+			var b [16]byte
+			if n, _ := unix.Read(late, b[:]); n > 0 {
+				slept += l.hold.naps - naps
+				read <- struct{}{}
+			}
+		})); err != nil {
+			t.Error(err)
+		}
+		l.hold.begin()
+		l.hold.until = l.Now() + int64(time.Minute)
+	})
+	for range 20 {
+		if _, err := unix.Write(far, []byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, read, "what comes with the event of the hold is handled")
+	}
+	l.Call(func() {
+		l.Close(near)
+		l.Close(late)
+		if slept > 0 {
+			t.Errorf("slept %d times between 20 events and those that came at once after them", slept)
+		}
+	})
+}
+
+// TestHoldIsNoEvent has a loop hold idle one event before it would look: while it sleeps it must not look, again and again,
+// and so have the hold never end.
+func TestHoldIsNoEvent(t *testing.T) {
+	c, loops, say := calmLoops(t, 1)
+	l := loops[0]
+	say(1)
+	start := int64(-time.Minute)
+	c.at.Store(start)
+	l.Call(func() {
+		l.events = lookEvery - 1
+		l.hold.asked = l.events
+		l.hold.ifIdle()
+	})
+	if !holding(l) {
+		t.Fatal("it does not hold")
+	}
+	lbtest.Eventually(t, "the hold ends", func() bool { return !holding(l) })
+	if at := c.at.Load(); at != start {
+		t.Errorf("looked %v after the start, though there was no event", time.Duration(at))
+	}
+}
+
+// TestKernelThatDoesNotCount has a schedstat of zeros: a kernel without CONFIG_SCHEDSTATS has it when delays are not accounted.
+func TestKernelThatDoesNotCount(t *testing.T) {
+	c, loops, say := calmLoops(t, 1)
+	var asked atomic.Int32
+	loops[0].Call(func() { loops[0].hold.ifIdle = func() { asked.Add(1) } })
+	say(0)
+	c.look(int64(time.Minute))
+	loops[0].Call(func() {})
+	if n := asked.Load(); n > 0 {
+		t.Error("the monitor was taken for calm")
+	}
+	say(1)
+	c.look(int64(2 * time.Minute))
+	loops[0].Call(func() {})
+	if n := asked.Load(); n != 1 {
+		t.Errorf("once it counts: the loop was asked %d times to hold, want once", n)
+	}
+}
+
+// TestPostRousesWhoSleeps has a loop that sleeps in a posted function: netpoll's own eventfd is not written to meanwhile.
+func TestPostRousesWhoSleeps(t *testing.T) {
+	lbtest.CheckLeaks(t)
+	l, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := KeepCalm([]*Loop{l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	t.Cleanup(func() { // takes what was posted, and ends
+		if err := l.Run(); err != nil {
+			t.Error(err)
+		}
+	})
+	roused := func() bool {
+		var b [8]byte
+		n, _ := unix.Read(l.hold.fd, b[:])
+		return n == len(b)
+	}
+	l.Post(func() {})
+	if roused() {
+		t.Error("Post roused who does not sleep")
+	}
+	l.hold.asleep.Store(true)
+	l.Post(func() {})
+	if !roused() {
+		t.Error("Post did not rouse who sleeps")
+	}
+	l.Post(func() {})
+	if roused() {
+		t.Error("Post roused who was roused before")
+	}
+	l.hold.asleep.Store(true)
+	l.Stop()
+	if !roused() {
+		t.Error("Stop did not rouse who sleeps")
+	}
+}

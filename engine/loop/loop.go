@@ -103,7 +103,7 @@ func (l *Loop) Run() error {
 
 // dispatch hands one event to its handler. It returns nil whatever happens: netpoll ends the loop on some errors.
 func (l *Loop) dispatch(fd int, ev netpoll.IOEvent, _ netpoll.IOFlags) error {
-	if l.events++; l.events%lookEvery == 0 && l.calm != nil {
+	if l.events++; l.events%lookEvery == 0 && l.calm != nil && fd != l.hold.fd {
 		l.calm.look(l.calm.now())
 	}
 	if h := l.handler(fd); h != nil {
@@ -117,6 +117,7 @@ func (l *Loop) Stop() {
 	l.stop.Do(func() {
 		l.posted.Add(1)
 		_ = l.poller.Trigger(queue.HighPriority, func(any) error { return errors.ErrEngineShutdown }, nil)
+		l.hold.rouse()
 	})
 }
 
@@ -128,6 +129,7 @@ func (l *Loop) Ended() <-chan struct{} { return l.ended }
 func (l *Loop) Post(fn func()) {
 	l.posted.Add(1)
 	_ = l.poller.Trigger(queue.HighPriority, l.run, fn)
+	l.hold.rouse()
 }
 
 // Call runs fn on the loop and waits for it. It returns false when the loop ended first; fn may then have run or not.
