@@ -126,6 +126,12 @@ func run(path string, ready func(cli.Running)) error {
 	signals, release := catchSignals()
 	defer release()
 	terminal := cli.StartedOn()
+	var look <-chan time.Time // nil without a terminal
+	if terminal.Is() {
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		look = ticker.C
+	}
 
 	p, err := start(path)
 	if err != nil {
@@ -144,6 +150,10 @@ func run(path string, ready func(cli.Running)) error {
 				return nil
 			}
 			_, _ = p.reload() // it has logged what happened
+		case <-look:
+			if terminal.Look(); !terminal.Is() {
+				look = nil
+			}
 		case <-signals.reopen:
 			p.logs.Reopen()
 		case <-signals.end:

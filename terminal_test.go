@@ -200,3 +200,44 @@ func TestTerminalThatGoesEndsIt(t *testing.T) {
 		t.Fatal("it runs on without its terminal")
 	}
 }
+
+// TestTerminalOfOthersEndsNothing has streams on a terminal that is not the process's own, as after setsid(1): nobody says
+// that it has been closed, so that the SIGHUP that comes later is an order to reload.
+func TestTerminalOfOthersEndsNothing(t *testing.T) {
+	dir := t.TempDir()
+	path, log := filepath.Join(dir, "lb.toml"), filepath.Join(dir, "log")
+	text := "[log]\noutput = \"" + log + "\"\n[engine]\nshards = 1\n[admin]\nbind = \"\"\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	keys, tty, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := command("run", "--config", path)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	tty.Close()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	logged := func(part string) {
+		t.Helper()
+		lbtest.Eventually(t, part+" is logged", func() bool {
+			b, _ := os.ReadFile(log)
+			return strings.Contains(string(b), part)
+		})
+	}
+	logged("msg=ready")
+	if err := keys.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	logged("msg=reloaded")
+}
