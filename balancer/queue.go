@@ -157,6 +157,27 @@ func (q *Queue) roomMade() {
 	}
 }
 
+// HasRoom reports whether there are places for n more on backends that are up, as far as can be said while others come and go.
+// Safe from any goroutine.
+func (p *Pool) HasRoom(n int) bool {
+	room := int64(n)
+	if p.limit > 0 && p.limit-p.Active() < room {
+		return false
+	}
+	for _, t := range *p.tiers.Load() {
+		for _, m := range t.members {
+			switch {
+			case !m.inState(wish{}):
+			case m.limit == 0:
+				return true
+			default:
+				room -= max(m.limit-m.active.Load(), 0)
+			}
+		}
+	}
+	return room <= 0
+}
+
 // Lack is why nobody could be picked.
 type Lack uint8
 

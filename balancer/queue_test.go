@@ -490,6 +490,40 @@ func TestLack(t *testing.T) {
 	}
 }
 
+func TestHasRoom(t *testing.T) {
+	for _, c := range []struct {
+		limit    int
+		backends []string
+		down     []int
+		held     int
+		want     int // the most that there is room for; 100 or more are all
+	}{
+		{0, nil, nil, 0, 0},
+		{0, []string{"1"}, nil, 5, 100},
+		{3, []string{"1"}, nil, 1, 2},
+		{3, []string{"1/0/1", "1/0/1"}, nil, 1, 1},
+		{0, []string{"1/0/4", "1/1/3"}, nil, 2, 5},
+		{0, []string{"1/0/4", "1"}, []int{1}, 0, 4},
+		{0, []string{"1/0/4"}, []int{0}, 0, 0},
+		{9, []string{"1/0/4", "1"}, nil, 9, 0},
+	} {
+		p := limited(c.limit, c.backends...)
+		for range c.held {
+			p.Pick(0, nil)
+		}
+		for _, i := range c.down {
+			p.Members[i].SetState(Down)
+		}
+		got := 0
+		for got < 100 && p.HasRoom(got+1) {
+			got++
+		}
+		if got != c.want {
+			t.Errorf("%+v: room for %d", c, got)
+		}
+	}
+}
+
 // TestPoolLimitSurvives: the count belongs to the pool's identity. Sessions of a backend that is no longer configured, and of
 // a pool that was away, count on.
 func TestPoolLimitSurvives(t *testing.T) {

@@ -62,13 +62,15 @@ func (ln *waitLine) empty() bool { return ln.head.next == &ln.head }
 // first returns the lowest ticket in the line, 0 when it is empty.
 func (ln *waitLine) first() uint64 { return ln.head.next.ticket }
 
-// behind reports whether others wait for a place in the session's pool: they come first.
+// behind reports whether others wait for a place in the session's pool: they come first, also where a reload has taken the queue
+// away, unless there is room for all of them and more: they are about to be served, and the session could not get in line.
 func (s *session) behind() bool {
-	if !s.pool.Config.Queue.Waits() {
+	q := s.pool.Queue()
+	if q == nil {
 		return false
 	}
-	q := s.pool.Queue()
-	return q != nil && q.Waiting() > 0
+	n := q.Waiting()
+	return n > 0 && (s.pool.Config.Queue.Waits() || !s.pool.HasRoom(n+1))
 }
 
 // canWait reports whether a session waits for what is lacking.
@@ -89,7 +91,7 @@ func canWait(p *balancer.Pool, lack balancer.Lack) bool {
 // from those that have come since.
 func (s *session) enqueue(now int64) bool {
 	q := s.pool.Queue()
-	if !s.pool.Config.Queue.Waits() || q == nil {
+	if q == nil {
 		return false
 	}
 	if !s.followPool(s.sh.eng.director.Snapshot(), q) {
@@ -164,7 +166,7 @@ func (ln *waitLine) turn() {
 		w := ln.head.next
 		s, now := w.s, ln.sh.loop.Now()
 		b, lack := s.pool.PickInTurn(s.address.Addr(), s.key, s.tried)
-		if b == nil && len(s.tried) > 0 && ln.q.Others() {
+		if b == nil && len(s.tried) > 0 && (ln.q.Others() || !s.pool.Config.Queue.Waits()) {
 			b, lack = s.pool.PickInTurn(s.address.Addr(), s.key, nil) // better one that has failed once than to keep all others waiting
 		}
 		switch {

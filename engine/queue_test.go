@@ -624,3 +624,122 @@ func TestQueueOfNow(t *testing.T) {
 		t.Errorf("the backend that was found heard %v", got)
 	}
 }
+
+// lineShard returns the shard in whose line the one who waits is.
+func (r *rig) lineShard() *shard {
+	r.t.Helper()
+	for _, sh := range r.e.shards {
+		found := false
+		sh.loop.Call(func() {
+			for _, ln := range sh.lines {
+				found = found || !ln.empty()
+			}
+		})
+		if found {
+			return sh
+		}
+	}
+	r.t.Fatal("nobody waits")
+	return nil
+}
+
+// TestQueueAwayByReload: where a reload has taken the queue away, or made it smaller, nobody who comes passes those who wait.
+func TestQueueAwayByReload(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		size   int
+		reason Reason // of who comes
+	}{{"gone", 0, PoolLimit}, {"smaller", 1, QueueFull}} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := newRoom(t)
+			r := newRigOf(t, 2, []string{b.address}, limitPool(1, 10))
+			place := r.d.Snapshot().Pool("p").Pick(0, nil)
+			waiting := r.guest(1)
+			r.wantWaiting(1)
+			r.apply(changed(r, limitPool(1, tc.size)))
+			// The shard of the one who waits has no time. A place comes free, and nobody else may have it.
+			sh := r.lineShard()
+			other := r.e.shards[1-sh.number]
+			began, free := make(chan struct{}), make(chan struct{})
+			let := sync.OnceFunc(func() { close(free) })
+			t.Cleanup(let)
+			sh.loop.Post(func() { close(began); <-free })
+			<-began
+			place.Release()
+			for refused := uint64(0); refused < 3 && len(b.heard()) == 0; {
+				if c, err := net.Dial("tcp", r.address()); err == nil { // it may be turned away before it knows that it is connected
+					defer c.Close()
+					_, _ = c.Write([]byte("xx"))
+				}
+				other.loop.Call(func() { refused = other.frontendStats("f").Ended[tc.reason] })
+			}
+			early := b.heard()
+			let()
+			if len(early) > 0 {
+				t.Fatalf("served before the one who waits: %v", early)
+			}
+			hear(t, waiting, "01")
+		})
+	}
+}
+
+// TestQueueAwayWithRoom: where a reload takes the queue away and there is room for all who wait and more, who comes is not
+// turned away because they have not been served yet.
+func TestQueueAwayWithRoom(t *testing.T) {
+	b := newRoom(t)
+	r := newRigOf(t, 2, []string{b.address}, limitPool(1, 10))
+	place := r.d.Snapshot().Pool("p").Pick(0, nil)
+	defer place.Release()
+	waiting := r.guest(1)
+	r.wantWaiting(1)
+	sh, address := r.lineShard(), r.address()
+	other := r.e.shards[1-sh.number]
+	began, free := make(chan struct{}), make(chan struct{})
+	let := sync.OnceFunc(func() { close(free) })
+	t.Cleanup(let)
+	next := changed(r, func(c *config.Config) { c.Pools[0].MaxConnections = 100 })
+	applied := make(chan struct{})
+	sh.loop.Post(func() { close(began); <-free })
+	<-began
+	go func() {
+		defer close(applied)
+		_, _ = r.d.Apply(next) // waits for the shard
+	}()
+	lbtest.Eventually(t, "the snapshot is in force", func() bool { return r.d.Snapshot().Config == next })
+	lbtest.Eventually(t, "somebody who comes is served", func() bool {
+		if c, err := net.Dial("tcp", address); err == nil {
+			t.Cleanup(func() { c.Close() })
+			_, _ = c.Write([]byte("xx"))
+		}
+		return len(b.heard()) > 0
+	})
+	let()
+	<-applied
+	hear(t, waiting, "01")
+	other.loop.Call(func() {
+		if n := other.frontendStats("f").Ended[PoolLimit]; n > 0 {
+			t.Errorf("%d were turned away", n)
+		}
+	})
+}
+
+// TestQueueByReload: who was let in before a reload that brought a queue waits in it as others do.
+func TestQueueByReload(t *testing.T) {
+	b := newRoom(t)
+	r := newRig(t, []string{b.address}, func(c *config.Config) {
+		c.Pools[0].MaxConnections = 1
+		c.Frontends[0].ACMEChallenges = true // so that they are routed when they have said something, by the snapshot of when they came
+	})
+	place := r.d.Snapshot().Pool("p").Pick(0, nil)
+	early := r.dial()
+	lbtest.Eventually(t, "it is let in", func() bool { n, _ := r.e.Sessions(); return n == 1 })
+	r.apply(changed(r, limitPool(1, 10)))
+	late := r.guest(1)
+	r.wantWaiting(1)
+	say(t, early, "00")
+	r.wantWaiting(2)
+	place.Release()
+	hear(t, late, "01")
+	late.Close()
+	hear(t, early, "00")
+}
