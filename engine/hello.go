@@ -317,7 +317,7 @@ func (s *session) routeHello(data []byte, hello *tlsbridge.Hello) {
 	case terminate:
 		s.handshakeClient(data)
 	default:
-		s.server = nil
+		s.server, s.hello = nil, true
 		s.keep(data)
 		s.greeted()
 		s.dial(s.sh.loop.Now())

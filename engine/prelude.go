@@ -16,6 +16,7 @@ type prelude struct {
 	gate     *tlsbridge.Gate  // what limits half-open clients; nil: nothing does
 	halfOpen bool             // the client is one, and in the gate
 	heard    []byte           // what the client has said and nobody was told; pooled
+	hello    bool             // that is a ClientHello: TLS passes through
 	peeker   tlsbridge.Peeker // while state is greeting
 	stage    stage            // the same
 	asked    bool             // the client asked for TLS in PostgreSQL's way and was told yes

@@ -1,9 +1,13 @@
 package engine
 
 import (
+	"io"
+	"syscall"
 	"time"
 
 	"awe4lb/balancer"
+	"awe4lb/engine/loop"
+	"awe4lb/tlsbridge"
 )
 
 // Sessions that find no place in their pool wait for one, if the pool has a queue. Each shard keeps those it owns in a line
@@ -102,8 +106,8 @@ func (s *session) enqueue(now int64) bool {
 	if !cfg.Waits() {
 		return false
 	}
-	if s.departed() {
-		s.end(ClientEOF)
+	if reason := s.departed(); reason != none {
+		s.end(reason)
 		return true
 	}
 	sh := s.sh
@@ -197,7 +201,7 @@ func (s *session) waited(reason Reason) {
 		switch reason {
 		case QueueTimeout:
 			st.QueueTimeouts++
-		case ClientEOF, ClientRST, ClientLost:
+		case ClientEOF, ClientRST, ClientLost, ClientTruncated, ClientTLS:
 			st.QueueLeft++
 		}
 		first := w.line.first() == w.ticket
@@ -210,11 +214,69 @@ func (s *session) waited(reason Reason) {
 	s.sh.recycleWaiter(w)
 }
 
-// departed reports whether a client that is not read has closed its connection without having said anything. One that has
-// said something may still want the answer. With TLS that does not show: close_notify is something, too.
-func (s *session) departed() bool {
+// watchWaiting reacts to an event of a client that waits. One that has reset the connection leaves at once: whatever it said, nobody
+// is there to be answered.
+func (s *session) watchWaiting(ev loop.Events) {
 	c := &s.client
-	return c.wary && !c.failed && c.conn == nil && s.heard == nil && sysAtEnd(int(c.fd))
+	if ev.Failed() {
+		if errno := sysError(int(c.fd)); errno != 0 {
+			c.fail(errno)
+		}
+	}
+	if reason := s.departed(); reason != none {
+		s.end(reason)
+	}
+}
+
+// departed returns why a client that is not read should not wait: it has reset the connection, or closed it without having said
+// anything, or in the middle of TLS. One that has said something may still want the answer. none: it waits.
+func (s *session) departed() Reason {
+	c := &s.client
+	switch {
+	case c.failed:
+		return s.fault
+	case !c.wary || c.eof || s.heard != nil && !s.hello: // s.hello: with a ClientHello alone nobody is done
+	case c.conn != nil:
+		return s.hungUp()
+	case sysAtEnd(int(c.fd)):
+		return ClientEOF
+	}
+	return none
+}
+
+// keptWaiting is the most that is read of what a client says in TLS while it waits, once, to find out whether it has gone.
+const keptWaiting = tlsbridge.MinRead
+
+// hungUp is departed for a client with TLS, the end of which has come: the kernel cannot tell close_notify from what is to be
+// answered. What it has said is kept.
+func (s *session) hungUp() Reason {
+	c, buf := &s.client, s.sh.bridging
+	n, own, err := c.conn.Read(buf.scratch, buf.plain[:keptWaiting], buf.cipher)
+	c.push(own)
+	errno, lost := err.(syscall.Errno)
+	switch {
+	case c.failed:
+		return s.fault
+	case err == nil:
+	case err == tlsbridge.ErrWouldBlock:
+		c.readable, c.wary = false, false
+	case n == 0 && (err == io.EOF || err == tlsbridge.ErrTruncated):
+		return ClientEOF
+	case err == io.EOF:
+		c.ended()
+	case err == tlsbridge.ErrTruncated:
+		s.own().detail = detail(err)
+		return ClientTruncated
+	case lost:
+		c.fail(errno)
+		return s.fault
+	default:
+		s.own().detail = detail(err)
+		c.linger() // an alert is on its way
+		return ClientTLS
+	}
+	s.keep(buf.plain[:n])
+	return none
 }
 
 // follow has those who wait go by the pools of a new snapshot: its limits, or its end.

@@ -62,6 +62,7 @@ func (r *room) talk(_ *net.TCPConn, c duplex) {
 	r.mu.Lock()
 	r.now--
 	r.mu.Unlock()
+	_ = c.CloseWrite()
 }
 
 func (r *room) heard() []string {
@@ -742,4 +743,116 @@ func TestQueueByReload(t *testing.T) {
 	hear(t, late, "01")
 	late.Close()
 	hear(t, early, "00")
+}
+
+// TestQueueIsLeftWithTLS: a client whose TLS ends here leaves when it says good-bye or just goes, having said nothing, and when
+// its stream is cut. One that has said something, and then good-bye, is owed the answer, and all it said reaches the backend.
+func TestQueueIsLeftWithTLS(t *testing.T) {
+	for _, f := range []form{terminate, reencrypt} {
+		t.Run(f.name, func(t *testing.T) {
+			b := newRoom(t)
+			r := newTLSRigOf(t, 4, f, b.talk, limitPool(1, 10))
+			connect := func(n int, says string) (*net.TCPConn, *tls.Conn) {
+				raw := r.dial()
+				c := tls.Client(raw, r.client)
+				if err := c.Handshake(); err != nil {
+					t.Fatal(err)
+				}
+				say(t, c, says)
+				if n > 0 {
+					r.wantWaiting(n)
+				}
+				return raw, c
+			}
+			_, first := connect(0, "00")
+			hear(t, first, "00")
+			_, polite := connect(1, "")
+			hasty, _ := connect(2, "")
+			half, halfTLS := connect(3, "03")
+			cut, _ := connect(4, "04")
+			reset, _ := connect(5, "05")
+			polite.Close()
+			r.wantWaiting(4)
+			hasty.Close()
+			r.wantWaiting(3)
+			cut.Close()
+			r.wantWaiting(2)
+			_ = reset.SetLinger(0)
+			reset.Close()
+			r.wantWaiting(1)
+			r.wantEnds(ClientEOF, ClientEOF, ClientTruncated, ClientRST)
+			if st := r.e.Stats().Pools["p"]; st.QueueLeft != 4 || st.Queued != 5 {
+				t.Errorf("got %+v", st)
+			}
+			if err := halfTLS.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if err := half.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			first.Close()
+			hear(t, halfTLS, "03")
+			hearEnd(t, halfTLS, "")
+			r.wantEnds(ClientEOF, ClientEOF, ClientTruncated, ClientRST, ClientEOF, ClientEOF)
+		})
+	}
+}
+
+// TestQueueIsLeftAtOnce: a good-bye that was there before a client came to wait is found, and so is one behind much that it
+// said: that waits on, and arrives whole.
+func TestQueueIsLeftAtOnce(t *testing.T) {
+	said := make(chan int, 1)
+	r := newTLSRig(t, terminate, func(_ *net.TCPConn, c duplex) {
+		b, _ := io.ReadAll(c)
+		said <- len(b)
+	}, limitPool(1, 10))
+	place := r.d.Snapshot().Pool("p").Pick(0, nil)
+	const size = 100 << 10
+	raw := r.dial()
+	c := tls.Client(raw, r.client)
+	say(t, c, string(make([]byte, size)))
+	r.wantWaiting(1)
+	_ = c.CloseWrite()
+	_ = raw.CloseWrite()
+	_, gone := r.connect()
+	r.wantWaiting(2)
+	_ = gone.(*tls.Conn).Close()
+	r.wantWaiting(1)
+	r.wantEnds(ClientEOF)
+	place.Release()
+	if n := <-said; n != size {
+		t.Errorf("the backend heard %d bytes", n)
+	}
+	hearEnd(t, c, "")
+	r.wantEnds(ClientEOF, ClientEOF)
+}
+
+// TestQueueIsLeftBehindAHello: where TLS passes through, a client that is done after its ClientHello has gone.
+func TestQueueIsLeftBehindAHello(t *testing.T) {
+	b := newRoom(t)
+	r := newTLSRig(t, passthrough, b.talk, limitPool(1, 10))
+	place := r.d.Snapshot().Pool("p").Pick(0, nil)
+	defer place.Release()
+	raw := r.dial()
+	go func() { _ = tls.Client(raw, r.client).Handshake() }()
+	r.wantWaiting(1)
+	_ = raw.CloseWrite()
+	r.wantEnds(ClientEOF)
+}
+
+// TestQueueIsLeftByReset: a reset frees the place at once, whatever was said before.
+func TestQueueIsLeftByReset(t *testing.T) {
+	b := newRoom(t)
+	r := newRig(t, []string{b.address}, limitPool(1, 10))
+	place := r.d.Snapshot().Pool("p").Pick(0, nil)
+	defer place.Release()
+	c := r.guest(1)
+	r.wantWaiting(1)
+	_ = c.CloseWrite()
+	_ = c.SetLinger(0)
+	c.Close()
+	r.wantEnds(ClientRST)
+	if n := r.queue().Waiting(); n != 0 {
+		t.Errorf("%d wait", n)
+	}
 }

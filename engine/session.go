@@ -141,9 +141,7 @@ func (s *session) ready(x *side, ev loop.Events) {
 	case handshakingClient:
 		x.handshakeReady()
 	case queued:
-		if s.glance(ev); s.state == queued && s.departed() {
-			s.end(ClientEOF)
-		}
+		s.watchWaiting(ev)
 	case connecting, asking, handshakingBackend:
 		switch {
 		case x == &s.client:
