@@ -2,9 +2,11 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -330,18 +332,20 @@ func TestCapArithmetic(t *testing.T) {
 		var b bucket
 		table := new(rateTable)
 		for name, v := range map[string]struct {
-			ahead func(now int64) int64
-			take  func(now, by int64)
+			ahead func(at int64) int64
+			take  func(at, n int64)
 		}{
-			"bucket": {func(now int64) int64 { return b.full.Load() - now }, b.take},
-			"table":  {func(now int64) int64 { return table.ahead(0xabcdef0123456789, now) }, func(now, by int64) { table.take(0xabcdef0123456789, now, by) }},
+			"bucket": {func(at int64) int64 { return b.full.Load() - at }, func(at, n int64) { b.take(at, n) }},
+			"table":  {func(at int64) int64 { return table.ahead(0xabcdef0123456789, at) }, func(at, n int64) { table.take(0xabcdef0123456789, at, n) }},
 		} {
 			now, begun, passed := int64(1e15), int64(1e15), int64(0)
+			c := course{rate: rate, pace: rate}
 			for now < begun+3e9 {
-				left := capLeft(v.ahead(now), rate)
+				at := c.mark(now)
+				left := capLeft(v.ahead(at), rate)
 				if left >= capStep(rate) {
 					n := min(left, 1<<20)
-					v.take(now, capTime(n, rate))
+					v.take(at, n)
 					passed += n
 					continue
 				}
@@ -351,6 +355,96 @@ func TestCapArithmetic(t *testing.T) {
 			if got := float64(passed); got > 1.01*want+float64(2*capBurst(rate)) || got < .98*want {
 				t.Errorf("%s at %d: %.0f passed; want %.0f", name, rate, got, want)
 			}
+		}
+	}
+}
+
+// TestBandwidthRaised: sessions that wait for their turn at a small cap do not go on waiting for what the old rate had them wait
+// when a reload raises it or takes it away, nor do those that come after.
+func TestBandwidthRaised(t *testing.T) {
+	for name, set := range map[string]func(*config.Frontend, config.Size){
+		"all":     func(f *config.Frontend, rate config.Size) { f.Bandwidth = rate },
+		"source":  func(f *config.Frontend, rate config.Size) { f.BandwidthPerSource = rate },
+		"session": func(f *config.Frontend, rate config.Size) { f.BandwidthPerSession = rate },
+	} {
+		for _, raised := range []config.Size{100 << 20, 0} {
+			t.Run(fmt.Sprintf("%s to %d", name, raised), func(t *testing.T) {
+				const clients, answer = 40, 64 << 10
+				r := newRig(t, []string{lbtest.Serve(t, func(c *net.TCPConn) { _, _ = c.Write(make([]byte, answer)) })}, func(c *config.Config) {
+					set(c.Frontends[0], 1<<10) // a step of half a second each, of a minute for all to have one
+				})
+				var served sync.WaitGroup
+				fetch := func() {
+					c := r.dial()
+					served.Go(func() {
+						if n, err := io.Copy(io.Discard, c); n != answer || err != nil {
+							t.Errorf("got %d bytes, %v", n, err)
+						}
+						c.Close()
+					})
+				}
+				for range clients {
+					fetch()
+				}
+				lbtest.Eventually(t, "all of them wait", func() bool { return r.e.Stats().Frontends["f"].Throttled >= clients })
+				c := *r.d.Snapshot().Config
+				f := *c.Frontends[0]
+				set(&f, raised)
+				c.Frontends = []*config.Frontend{&f}
+				r.apply(&c)
+				begun := time.Now()
+				fetch()
+				served.Wait()
+				if took := time.Since(begun); took > 2*time.Second {
+					t.Errorf("it took %v", took)
+				}
+			})
+		}
+	}
+}
+
+// TestCourse: a mark on it stays the same when the rate changes, and is reached by the rates that were in force meanwhile.
+func TestCourse(t *testing.T) {
+	const second = int64(1e9)
+	var p atomic.Pointer[course]
+	if follow(&p, 1000, 5*second) || follow(&p, 1000, 6*second) {
+		t.Error("it was no other")
+	}
+	want := func(what string, now, mark, wait int64) {
+		t.Helper()
+		if got := p.Load().mark(now); got != mark {
+			t.Errorf("%s: at %d; want %d", what, got, mark)
+		}
+		if got := p.Load().until(10_000, now); got != wait {
+			t.Errorf("%s: %d ns until 10000; want %d", what, got, wait)
+		}
+	}
+	want("a second later", 6*second, 1000, 9*second)
+	if !follow(&p, 4000, 7*second) {
+		t.Error("it was another")
+	}
+	want("raised", 7*second, 2000, 2*second)
+	want("raised, a second later", 8*second, 6000, second)
+	follow(&p, 500, 8*second)
+	want("lowered", 8*second, 6000, 8*second)
+	want("by a clock that was read before", 8*second-1, 6000, 8*second)
+	follow(&p, 0, 10*second)
+	want("no cap", 12*second, 8000, 0)
+	follow(&p, 1000, 14*second)
+	want("again", 15*second, 10_000, 0)
+	follow(&p, 1<<40, 15*second)
+	if got, want := p.Load().mark(15*second+86400*second+1), int64(10_000+86400<<40+1099); got != want {
+		t.Errorf("a day at 1 TiB/s: %d; want %d", got, want)
+	}
+}
+
+// TestTableForgets: a bucket that was last asked for very long ago is full, and not one that is far ahead.
+func TestTableForgets(t *testing.T) {
+	for _, later := range []int64{1 << 46, 1 << 47, 3 << 46, 1<<48 - 2<<36} {
+		var table rateTable
+		table.take(0xabcdef0123456789, 1000, 500)
+		if ahead := table.ahead(0xabcdef0123456789, 1000+later); ahead != 0 {
+			t.Errorf("%d later: %d ahead", later, ahead)
 		}
 	}
 }

@@ -9,7 +9,8 @@ import "sync/atomic"
 // whose time has passed is full and need not be remembered. So a place is free as soon as its prefix has been quiet for as
 // long as its burst takes at the rate, and when all four places of a prefix are taken, the one that is full again first gives way.
 type rateTable struct {
-	// Shared: atomics. A prefix' tag in the upper 16 bits, the time in the others, in units of rateUnit.
+	// Shared: atomics. A prefix' tag in the upper 16 bits, the time in the others, in units of rateUnit; where it bounds bytes
+	// (caps), a mark on a course.
 	places [1 << 16]atomic.Uint64
 }
 
@@ -56,30 +57,31 @@ func findRate(set []atomic.Uint64, tag, at, most uint64) (place *atomic.Uint64, 
 	return place, old, 0 // somebody else's
 }
 
-// farthest is how far ahead a bucket of bytes may be: 104 days.
-const farthest = timeMask / 2
+// farthest is how many bytes ahead a bucket of bytes may be: 64 GiB. Marks have 48 bits, so that one of very long ago may be taken
+// for one in the future; never for more than this.
+const farthest = 1 << 36
 
 // place returns the places that a hash has, and its tag: not 0, which an empty place has.
 func (t *rateTable) place(hash uint64) (set []atomic.Uint64, tag uint64) {
 	return t.places[hash%(uint64(len(t.places))/rateWays)*rateWays:][:rateWays], hash>>48 | 1
 }
 
-// ahead returns how long it is from now until the bucket of that hash is full, in nanoseconds. Safe from any goroutine.
+// ahead returns how many bytes it is from now, a mark on a course, until the bucket of that hash is full. Safe from any goroutine.
 func (t *rateTable) ahead(hash uint64, now int64) int64 {
 	set, tag := t.place(hash)
-	_, _, ahead := findRate(set, tag, uint64(now/rateUnit)&timeMask, farthest)
-	return int64(ahead * rateUnit)
+	_, _, ahead := findRate(set, tag, uint64(now)&timeMask, farthest)
+	return int64(ahead)
 }
 
-// take takes what takes by ns from the bucket of that hash, whether it has that or not, and returns how long it was until that was
-// full. Safe from any goroutine.
-func (t *rateTable) take(hash uint64, now, by int64) (was int64) {
+// take takes n bytes from the bucket of that hash, whether it has them or not, and returns how many it was until that was full. Safe
+// from any goroutine.
+func (t *rateTable) take(hash uint64, now, n int64) (was int64) {
 	set, tag := t.place(hash)
-	at, step := uint64(now/rateUnit)&timeMask, uint64((by+rateUnit/2)/rateUnit)
+	at := uint64(now) & timeMask
 	for {
 		place, old, ahead := findRate(set, tag, at, farthest)
-		if place.CompareAndSwap(old, tag<<48|(at+ahead+step)&timeMask) {
-			return int64(ahead * rateUnit)
+		if place.CompareAndSwap(old, tag<<48|(at+ahead+uint64(n))&timeMask) {
+			return int64(ahead)
 		}
 	}
 }

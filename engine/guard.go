@@ -72,7 +72,7 @@ func newGuard(c *config.Frontend, list *acl.List, old *guard, kept *caps) *guard
 	if hasCaps(c) {
 		if g.caps = kept; g.caps == nil {
 			g.caps = new(caps)
-			g.caps.set(c) // nobody uses them yet
+			g.caps.set(c, 0) // nobody uses them yet
 		}
 	}
 	if list == nil && g.sources == nil && g.perSource == nil && g.total == nil && g.caps == nil {

@@ -19,9 +19,9 @@ type meter struct {
 	s      *session
 	caps   *caps
 	source uint64   // hash of the client's source prefix
-	full   [2]int64 // of the session's own cap, by direction: see caps; by the engine's clock
+	full   [2]int64 // of the session's own cap, by direction: see caps
 	grants [2]int64 // bytes of shared caps that are reserved and not read yet
-	due    [2]int64 // from when they may be read, by the engine's clock: the timer is for both directions
+	due    [2]due   // from when they may be read: the timer is for both directions
 
 	waiting [2]bool
 	timer   loop.Timer
@@ -29,6 +29,9 @@ type meter struct {
 
 	next *meter // on the shard's free list
 }
+
+// due is a mark on the courses of those caps that are shared.
+type due struct{ source, total int64 }
 
 // meterBy has s held to c from now on.
 func (s *session) meterBy(g *guard) {
@@ -41,7 +44,7 @@ func (s *session) meterBy(g *guard) {
 		sh.meters, sh.metersLen = m.next, sh.metersLen-1
 	}
 	m.s, m.caps, m.next = s, g.caps, nil
-	m.full, m.grants, m.due, m.waiting, m.at = [2]int64{}, [2]int64{}, [2]int64{}, [2]bool{}, 0
+	m.full, m.grants, m.due, m.waiting, m.at = [2]int64{}, [2]int64{}, [2]due{}, [2]bool{}, 0
 	if s.address.IsValid() {
 		m.source = prefixHash(s.address.Addr(), g.bits4, g.bits6)
 	}
@@ -67,22 +70,19 @@ func (m *meter) allow(kind uint8, most int) int {
 	}
 	c, now := m.caps, m.s.sh.eng.clock()
 	n, wait := int64(most), int64(0)
-	if rate := c.session.Load(); rate > 0 {
-		left := capLeft(m.full[kind]-now, rate)
-		if need := capStep(rate) - left; need > 0 {
-			wait = capTime(need, rate)
+	if own := c.session.Load(); own.rate > 0 {
+		left := capLeft(m.full[kind]-own.mark(now), own.rate)
+		if need := capStep(own.rate) - left; need > 0 {
+			wait = capTime(need, own.rate)
 		}
 		n = min(n, left)
 	}
-	perSource, total := c.source.Load(), c.total.Load()
-	if !m.hasSource() {
-		perSource = 0
-	}
-	if wait == 0 && (perSource > 0 || total > 0) {
+	source, total := c.source.Load(), c.total.Load()
+	if wait == 0 && (source.rate > 0 && m.hasSource() || total.rate > 0) {
 		if m.grants[kind] <= 0 {
-			m.due[kind] = now + m.reserve(kind, now, perSource, total)
+			m.reserve(kind, now, source, total)
 		}
-		wait = max(m.due[kind]-now, 0)
+		wait = max(source.until(m.due[kind].source, now), total.until(m.due[kind].total, now))
 		n = min(n, m.grants[kind])
 	}
 	if wait > 0 {
@@ -92,22 +92,25 @@ func (m *meter) allow(kind uint8, most int) int {
 	return int(n)
 }
 
-// reserve takes a step from the caps that the session shares, and returns how long it is until that may be read.
-func (m *meter) reserve(kind uint8, now, perSource, total int64) (wait int64) {
+// reserve takes a step from the caps that the session shares, behind what others have taken. What passes in a capWindow is there at
+// once.
+func (m *meter) reserve(kind uint8, now int64, source, total *course) {
+	bySource := source.rate > 0 && m.hasSource()
 	step := int64(capMaxStep)
-	for _, rate := range [...]int64{perSource, total} {
-		if rate > 0 {
-			step = min(step, capStep(rate))
-		}
+	if bySource {
+		step = min(step, capStep(source.rate))
 	}
-	m.grants[kind] = step
-	if perSource > 0 {
-		wait = max(m.caps.sources.Load()[kind].take(m.source, now, capTime(step, perSource))-int64(capWindow), 0)
+	if total.rate > 0 {
+		step = min(step, capStep(total.rate))
 	}
-	if total > 0 {
-		wait = max(wait, m.caps.all[kind].reserve(now, capTime(step, total)))
+	m.grants[kind], m.due[kind] = step, due{}
+	if bySource {
+		at := source.mark(now)
+		m.due[kind].source = at + m.caps.sources.Load()[kind].take(m.source, at, step) - capWindowed(source.rate)
 	}
-	return wait
+	if total.rate > 0 {
+		m.due[kind].total = m.caps.all[kind].take(total.mark(now), step) - capWindowed(total.rate)
+	}
 }
 
 // hasSource reports whether there is a source to count by: not for clients on unix sockets.
@@ -119,14 +122,14 @@ func (m *meter) charge(kind uint8, n int64) {
 		return
 	}
 	c, now := m.caps, m.s.sh.eng.clock()
-	if rate := c.session.Load(); rate > 0 {
-		m.full[kind] = now + capTime(n, rate)
+	if own := c.session.Load(); own.rate > 0 {
+		m.full[kind] = own.mark(now) + n
 	}
-	if rate := c.source.Load(); rate > 0 && m.hasSource() {
-		c.sources.Load()[kind].take(m.source, now, capTime(n, rate))
+	if source := c.source.Load(); source.rate > 0 && m.hasSource() {
+		c.sources.Load()[kind].take(m.source, source.mark(now), n)
 	}
-	if rate := c.total.Load(); rate > 0 {
-		c.all[kind].take(now, capTime(n, rate))
+	if total := c.total.Load(); total.rate > 0 {
+		c.all[kind].take(total.mark(now), n)
 	}
 }
 
@@ -138,8 +141,8 @@ func (m *meter) spend(kind uint8, n, allowed int) {
 	}
 	c, now := m.caps, m.s.sh.eng.clock()
 	shared := false
-	if rate := c.session.Load(); rate > 0 {
-		m.full[kind] = max(m.full[kind], now) + capTime(int64(n), rate)
+	if own := c.session.Load(); own.rate > 0 {
+		m.full[kind] = max(m.full[kind], own.mark(now)) + int64(n)
 	}
 	if m.grants[kind] > 0 {
 		m.grants[kind] -= int64(n)
@@ -161,6 +164,14 @@ func (m *meter) wait(kind uint8, after int64) {
 	if at := now + after; !m.timer.Pending() || at < m.at {
 		m.at = at
 		sh.loop.After(&m.timer, now, time.Duration(after))
+	}
+}
+
+// again has a session that waits look anew for how long: the caps have changed.
+func (m *meter) again() {
+	if m.waiting != [2]bool{} {
+		m.s.sh.loop.Cancel(&m.timer)
+		m.Expire()
 	}
 }
 

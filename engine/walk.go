@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 
 	"awe4lb/engine/loop"
@@ -15,6 +16,7 @@ type walk struct {
 	session func(*session) bool // nil: sessions are passed over
 	flow    func(*flow) bool    // nil: flows are
 	done    func()
+	slice   int // how many are visited before others have their turn; 0 is walkSlice
 
 	at    *session // to be visited next; nil: no session is left
 	until int64    // those that began later are not visited
@@ -41,7 +43,7 @@ func (w *walk) start(sh *shard, from uint32) {
 // Expire is called by the loop when the others have had their turn.
 func (w *walk) Expire() {
 	more := true
-	for left := walkSlice; more && left > 0; left-- {
+	for left := cmp.Or(w.slice, walkSlice); more && left > 0; left-- {
 		switch s := w.at; {
 		case s == nil:
 			more = w.visitFlow()
