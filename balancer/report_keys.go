@@ -44,15 +44,36 @@ func shown(v any) any {
 	return v
 }
 
-// newSettings says which keys differ between two tables of a kind, but for those that others tell of.
+// atOnce are the keys, or tables, of frontends and pools that hold for sessions and flows that live already, too.
+var atOnce = []string{"bandwidth", "bandwidth_per_source", "bandwidth_per_session",
+	"udp.buffer_size", "udp.idle_timeout", "udp.unreplied_timeout", "udp.max_requests", "udp.max_responses", "udp.on_backend_gone", "udp.gso",
+	"health", "outliers", "discovery", "on_down", "on_removed", "on_maintenance", "drain_timeout", "drain_rate", "queue.when_down"}
+
+// newSettings says which keys differ between two tables of a kind, but for those that others tell of, and for whom they hold.
 func newSettings(was, now any, others ...string) string {
-	const settings = "new sessions use the new settings"
-	keys := changedKeys("", reflect.ValueOf(was).Elem(), reflect.ValueOf(now).Elem())
-	keys = slices.DeleteFunc(keys, func(key string) bool { return slices.Contains(others, key) })
-	if len(keys) == 0 {
+	const settings, forAll = "new sessions use the new settings", "in force at once"
+	var fresh, all []string
+	for _, key := range changedKeys("", reflect.ValueOf(was).Elem(), reflect.ValueOf(now).Elem()) {
+		table, _, _ := strings.Cut(key, ".")
+		switch {
+		case slices.Contains(others, key):
+		case slices.Contains(atOnce, key), slices.Contains(atOnce, table):
+			all = append(all, key)
+		default:
+			fresh = append(fresh, key)
+		}
+	}
+	if len(fresh)+len(all) == 0 {
 		return settings
 	}
-	return settings + " (" + strings.Join(keys, ", ") + ")"
+	var said []string
+	if len(fresh) > 0 {
+		said = append(said, settings+" ("+strings.Join(fresh, ", ")+")")
+	}
+	if len(all) > 0 {
+		said = append(said, forAll+" ("+strings.Join(all, ", ")+")")
+	}
+	return strings.Join(said, ", ")
 }
 
 // changedKeys returns the keys whose values differ between two structs of one type. Of a table inside, such as tls, it names

@@ -19,7 +19,7 @@ func (d *decoder) checkQueue(p *Pool) {
 		}
 		return
 	}
-	if p.MaxConnections > 0 {
+	if p.MaxConnections > 0 || p.Discovery != nil { // backends that are found may have max_connections
 		return
 	}
 	for _, b := range p.Backends {

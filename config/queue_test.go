@@ -21,6 +21,7 @@ func TestQueue(t *testing.T) {
 		{"max_connections = 5\n" + one + "queue = { size = 0 }", "", &Queue{0, 5 * time.Second, false}},
 		{"max_connections = 5\n" + one + "queue = { timeout = '1s' }", "there is no size", &Queue{0, time.Second, false}},
 		{one + "queue = { size = 1 }", "neither the pool nor a backend has max_connections", &Queue{1, 5 * time.Second, false}},
+		{"queue = { size = 1 }\ndiscovery = { kind = 'file', path = '/etc/hosts' }", "", &Queue{1, 5 * time.Second, false}},
 		{one + "queue = { size = 1, when_down = true }", "panic_threshold = 0", &Queue{1, 5 * time.Second, true}},
 	} {
 		cfg, err := Parse("test.toml", []byte(head+c.pool))
