@@ -195,7 +195,7 @@ type ConsulSource struct {
 	Token      Secret         `toml:"token" secret:"true"`           // ACL token; default none
 	TokenFile  string         `toml:"token_file"`                    // a file with it, read each time; default none
 	Allow      []netip.Prefix `toml:"allow"`                         // as for http; this machine is allowed anyway
-	Wait       time.Duration  `toml:"wait" range:"1s..10m"`          // how long the server may hold a query that has nothing new; default 1m
+	Wait       time.Duration  `toml:"wait" range:"1s..10m"`          // how long the server may hold a query that has nothing new; when that is over, one without a leader is noticed. Default 1m
 	MaxBytes   Size           `toml:"max_bytes" range:"1KiB..64MiB"` // of an answer; default 4MiB
 	SourceTLS
 }

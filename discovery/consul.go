@@ -27,7 +27,7 @@ type ConsulOptions struct {
 	Token      Secret   // ACL token; needs service:read and node:read: that it may see nothing is an error
 	TLS        HTTPTLS
 	Allow      []netip.Prefix // as in HTTPOptions
-	Wait       time.Duration  // how long the server may hold a query that has nothing new, 1s to 10m; 0 = 1 min
+	Wait       time.Duration  // how long the server may hold a query that has nothing new, and until one without a leader is noticed, 1s to 10m; 0 = 1 min
 	MaxBytes   int64          // of an answer; 0 = 4 MiB
 }
 
@@ -87,27 +87,29 @@ func (c *consul) String() string {
 
 // Fetch returns what there is now.
 func (c *consul) Fetch(ctx context.Context) (List, error) {
-	list, _, err := c.query(ctx, 0)
-	return list, err
+	a, err := c.query(ctx, 0)
+	return a.list, err
 }
 
-// Watch reports the answer of each query, also one that is as before: that says that the stream is alive. One whose index
-// went back is not reported, but what the next one says, which waits for nothing: agents answer that from a server, and
-// others from what they have.
+// Watch reports the answer of each query, also one that is as before: that says that the stream is alive. Two kinds of answer
+// are not reported, but what the next query gets, which waits for nothing and so is answered by a leader or not at all. One is
+// that whose index went back: agents say behind an index what they have, which may be old. The other is that with nothing new
+// from who names no leader: servers and agents that have lost theirs go on saying what they have, and those that have one do
+// not name it either where they follow by streaming.
 func (c *consul) Watch(ctx context.Context, report func(List)) error {
 	for index := uint64(0); ; {
 		one, cancel := context.WithTimeout(ctx, c.wait+c.wait/16+consulMargin) // Consul adds up to a 16th
-		list, next, err := c.query(one, index)
+		a, err := c.query(one, index)
 		cancel()
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case a.index < index, a.index == index && a.leaderless:
+			index = 0
+		default:
+			report(a.list)
+			index = a.index
 		}
-		if next < index {
-			next = 0 // begin anew: the servers were restored, or an agent has lost them and says what it had before
-		} else {
-			report(list)
-		}
-		index = next
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -116,23 +118,30 @@ func (c *consul) Watch(ctx context.Context, report func(List)) error {
 	}
 }
 
+// consulAnswer is a good answer to a query.
+type consulAnswer struct {
+	list       List
+	index      uint64 // from 1
+	leaderless bool   // who answers does not know who leads, or does not say so
+}
+
 // consulTexts are what of a refusal may be shown. They are those of Consul's agent/structs/errors.go.
 var consulTexts = []string{
 	"No cluster leader", "No known Consul servers", "No path to datacenter", "ACL not found", "Permission denied", "Not ready to serve consistent reads", "rate limit",
 }
 
-func (c *consul) query(ctx context.Context, index uint64) (List, uint64, error) {
-	list, next, err := c.ask(ctx, index)
+func (c *consul) query(ctx context.Context, index uint64) (consulAnswer, error) {
+	a, err := c.ask(ctx, index)
 	if err != nil {
-		return List{}, 0, fmt.Errorf("%s: %w", c, err)
+		return consulAnswer{}, fmt.Errorf("%s: %w", c, err)
 	}
-	return list, next, nil
+	return a, nil
 }
 
-func (c *consul) ask(ctx context.Context, index uint64) (List, uint64, error) {
+func (c *consul) ask(ctx context.Context, index uint64) (consulAnswer, error) {
 	req, err := c.request(ctx)
 	if err != nil {
-		return List{}, 0, err
+		return consulAnswer{}, err
 	}
 	// JoinPath makes a path without a slash at its start of an empty one, and servers answer that with 400.
 	base := *c.url
@@ -141,36 +150,50 @@ func (c *consul) ask(ctx context.Context, index uint64) (List, uint64, error) {
 	req.URL.RawQuery = c.values(index).Encode()
 	token, err := c.o.Token.read()
 	if err != nil {
-		return List{}, 0, err
+		return consulAnswer{}, err
 	}
 	if token != "" {
 		req.Header.Set("X-Consul-Token", token)
 	}
 	res, err := c.do(req)
 	if err != nil {
-		return List{}, 0, err
+		return consulAnswer{}, err
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
 		b, _ := readLimited(res.Body, maxSmall)
-		return List{}, 0, withText(badStatus(res.StatusCode), string(b), consulTexts)
+		return consulAnswer{}, withText(badStatus(res.StatusCode), string(b), consulTexts)
 	}
 	next, err := strconv.ParseUint(res.Header.Get("X-Consul-Index"), 10, 64)
 	if err != nil || next == 0 {
-		return List{}, 0, fail(ReasonDecode, fmt.Errorf("X-Consul-Index: got %s; want a number from 1", quote(res.Header.Get("X-Consul-Index"))))
+		return consulAnswer{}, fail(ReasonDecode, fmt.Errorf("X-Consul-Index: got %s; want a number from 1", quote(res.Header.Get("X-Consul-Index"))))
+	}
+	// To a query that waits for nothing only a server that may answer without a leader does so: by an agent's discovery_max_stale.
+	leaderless := res.Header.Get("X-Consul-KnownLeader") == "false"
+	if leaderless && index == 0 && res.Header.Get("X-Consul-Query-Backend") != "streaming" { // which never names one
+		return consulAnswer{}, fail(ReasonStatus, errors.New("the server knows no leader"+lastContact(res.Header)))
 	}
 	b, err := readLimited(res.Body, c.most)
 	if err != nil {
-		return List{}, 0, err
+		return consulAnswer{}, err
 	}
 	list, err := decodeConsul(b)
 	if err != nil {
-		return List{}, 0, fail(ReasonDecode, err)
+		return consulAnswer{}, fail(ReasonDecode, err)
 	}
 	if len(list.Backends) == 0 && res.Header.Get("X-Consul-Results-Filtered-By-Acls") == "true" { // says 200 and []
-		return List{}, 0, fail(ReasonStatus, errors.New("the token may not read the service and its nodes"))
+		return consulAnswer{}, fail(ReasonStatus, errors.New("the token may not read the service and its nodes"))
 	}
-	return list, next, nil
+	return consulAnswer{list, next, leaderless}, nil
+}
+
+// lastContact says how long ago a server heard of its leader, if it tells.
+func lastContact(h http.Header) string {
+	ms, err := strconv.ParseUint(h.Get("X-Consul-LastContact"), 10, 40)
+	if err != nil || ms == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", and its last word of one is %v old", time.Duration(ms)*time.Millisecond)
 }
 
 func (c *consul) values(index uint64) url.Values {

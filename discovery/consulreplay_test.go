@@ -1,8 +1,14 @@
 package discovery
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"net"
+	"net/http"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,8 +71,8 @@ func TestConsulRecorded(t *testing.T) {
 }
 
 // TestConsulClusterRecorded: the server that leads is killed while another holds the query, which is answered when there is
-// something new from who leads next. When nobody can lead, the query is answered with what was there; what the server says to
-// who asks for the first time ends the stream.
+// something new from who leads next. When nobody can lead, the query is answered with what was there, which confirms nothing:
+// what the server says to who asks for the first time ends the stream.
 func TestConsulClusterRecorded(t *testing.T) {
 	lbtest.CheckLeaks(t)
 	p := &replay{}
@@ -78,9 +84,91 @@ func TestConsulClusterRecorded(t *testing.T) {
 		t.Errorf("got %q", lists)
 	}
 	wantEnd(t, err, ReasonStatus, "status 500; want 200 (No cluster leader)")
-	if got, want := p.indexes(), []string{"", "17", "21", "21"}; !slices.Equal(got, want) {
+	if got, want := p.indexes(), []string{"", "17", "21", ""}; !slices.Equal(got, want) {
 		t.Errorf("asked with the indexes %q; want %q", got, want)
 	}
+}
+
+// TestConsulQuiet: with a leader, the answer at the end of a quiet query names none either, and the one that is asked for then
+// says that all is well.
+func TestConsulQuiet(t *testing.T) {
+	lbtest.CheckLeaks(t)
+	p := &replay{}
+	p.set(consulPath, answer{bytes: consulRecording(t, "removed")}, answer{bytes: consulRecording(t, "quiet")},
+		answer{bytes: consulRecording(t, "first")}, answer{hold: true})
+	lists, want := []string{}, []string{consulStream[3].want, consulStream[0].want}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	err := newTestConsul(t, p.tcp(t)).Watch(ctx, func(l List) {
+		if lists = append(lists, show(l)); len(lists) == len(want) {
+			cancel()
+		}
+	})
+	if !slices.Equal(lists, want) {
+		t.Errorf("got %q, %v; want %q", lists, err, want)
+	}
+	if got, want := p.indexes(), []string{"", "18", ""}; !slices.Equal(got, want) {
+		t.Errorf("asked with the indexes %q; want %q", got, want)
+	}
+}
+
+// TestConsulLeaderLost: a pool keeps what a server without a leader goes on saying, and tells that nobody vouches for it.
+func TestConsulLeaderLost(t *testing.T) {
+	lbtest.CheckLeaks(t)
+	var asked atomic.Bool
+	first, behind, lost := consulRecording(t, "cluster-first"), consulRecording(t, "cluster-leaderlost"), consulRecording(t, "noleader")
+	url := "http://" + lbtest.Serve(t, func(c *net.TCPConn) {
+		defer c.Close()
+		say := first
+		if req, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
+			return
+		} else if req.URL.Query().Has("index") {
+			say = behind
+		} else if asked.Swap(true) {
+			say = lost
+		}
+		_, _ = c.Write(say)
+	})
+	set := Defaults()
+	set.Debounce, set.RetryMin, set.Interval = 0, time.Millisecond, 100*time.Millisecond
+	r, err := New("web", []Source{newTestConsul(t, url)}, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	reports, done := make(chan []Backend, 100), make(chan struct{})
+	go func() { r.Run(ctx, func(l []Backend) { reports <- l }); close(done) }()
+	var s SourceStatus
+	lbtest.Eventually(t, "the leader is missed", func() bool { s = r.Status().Sources[0]; return s.State == Failing })
+	good := s.Good
+	lbtest.Eventually(t, "it is missed again", func() bool { s = r.Status().Sources[0]; return s.Counters.Failed[ReasonStatus] > 2 })
+	if s.State != Failing || s.Backends != 3 || !strings.Contains(s.Error, "No cluster leader") || !s.Good.Equal(good) {
+		t.Errorf("%+v; want 3 backends that nobody has confirmed since %v", s, good)
+	}
+	cancel()
+	<-done
+	if close(reports); len(reports) != 2 {
+		t.Errorf("%d lists; want those with two and three backends", len(reports))
+	}
+}
+
+// TestConsulAnswersStale: an agent that is set to answer from any server (discovery_max_stale) says when that one knows no
+// leader, also to who asks for the first time.
+func TestConsulAnswersStale(t *testing.T) {
+	lbtest.CheckLeaks(t)
+	p := &replay{}
+	stale := bytes.Replace(consulRecording(t, "first"), []byte("X-Consul-Knownleader: true\r\nX-Consul-Lastcontact: 0"), []byte("X-Consul-Knownleader: false\r\nX-Consul-Lastcontact: 75000"), 1)
+	p.set(consulPath, answer{bytes: stale})
+	c := newTestConsul(t, p.tcp(t))
+	const want = "the server knows no leader, and its last word of one is 1m15s old"
+	_, err := c.Fetch(t.Context())
+	wantEnd(t, err, ReasonStatus, want)
+	lists, err := watched(t, c, 10*time.Second)
+	if len(lists) > 0 {
+		t.Errorf("reports %q", lists)
+	}
+	wantEnd(t, err, ReasonStatus, want)
 }
 
 // TestConsulAgentRecorded: an agent that was without a server says behind an index what it had before the outage, while a first

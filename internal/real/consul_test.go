@@ -301,12 +301,18 @@ func TestConsulCluster(t *testing.T) {
 	}
 
 	// A server alone goes on answering those who follow it, with what it has, and says nothing of the leader that it misses.
-	// Who asks for the first time gets no answer.
+	// Who asks for the first time gets no answer, and so the source tells; what it found stays.
 	for i := 1; i < len(w.members); i++ {
 		w.members[i].stop(syscall.SIGKILL)
 	}
 	until(t, "the leader is missed", 30*time.Second, func() bool { return w.leader() < 0 })
+	s.state(discovery.Failing)
+	good := s.r.Status().Sources[0].Good
 	s.stays("no majority", *down)
+	if st := s.r.Status().Sources[0]; st.State != discovery.Failing || !st.Good.Equal(good) || st.Backends != len(s.now) {
+		t.Errorf("no majority: %s, %d backends, confirmed at %v; want failing, %d and %v", s.status(), st.Backends, st.Good, len(s.now), good)
+	}
+	t.Log(s.status(), s.r.Status().Sources[0].Counters.Failed)
 	if list, err := w.source().Fetch(t.Context()); err == nil || discovery.ReasonOf(err) != discovery.ReasonStatus {
 		t.Errorf("without a leader: got %v, %v; want an error by status", list, err)
 	}
