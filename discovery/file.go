@@ -86,19 +86,11 @@ func (f *file) Fetch(context.Context) (List, error) {
 
 // read returns the list and the stamp it belongs to. The error of a file that does not decode is kept with its stamp.
 func (f *file) read(now stamp) (List, stamp, error) {
-	// Nonblocking, since opening a pipe would wait for its writer.
-	h, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	h, _, err := openFile(f.path)
 	if err != nil {
 		return List{}, stamp{}, err
 	}
 	defer h.Close()
-	info, err := h.Stat()
-	if err != nil {
-		return List{}, stamp{}, err
-	}
-	if !info.Mode().IsRegular() {
-		return List{}, stamp{}, fmt.Errorf("%s: got a %s; want a regular file", f.path, kindOfFile(info.Mode()))
-	}
 	b, err := readLimited(h, f.most)
 	if err != nil {
 		return List{}, stamp{}, fmt.Errorf("%s: %w", f.path, err)
@@ -121,16 +113,4 @@ func stampOf(info fs.FileInfo) stamp {
 		s.ctime = time.Unix(st.Ctim.Unix())
 	}
 	return s
-}
-
-func kindOfFile(m fs.FileMode) string {
-	switch {
-	case m.IsDir():
-		return "folder"
-	case m&fs.ModeNamedPipe != 0:
-		return "pipe"
-	case m&fs.ModeSocket != 0:
-		return "socket"
-	}
-	return "device"
 }

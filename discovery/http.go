@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -63,14 +62,9 @@ func (s Secret) read() (string, error) {
 	if s.File == "" {
 		return s.Value, nil
 	}
-	f, err := os.Open(s.File)
+	b, err := readFile(s.File, 64<<10)
 	if err != nil {
 		return "", err
-	}
-	defer f.Close()
-	b, err := readLimited(f, 64<<10)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", s.File, err)
 	}
 	v := strings.TrimSpace(string(b))
 	if v == "" || strings.ContainsAny(v, "\r\n\x00") {
@@ -158,7 +152,7 @@ func newWeb(o HTTPOptions) (*web, error) {
 func (t HTTPTLS) config() (*tls.Config, error) {
 	c := &tls.Config{ServerName: t.ServerName, InsecureSkipVerify: t.Insecure}
 	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
+		pem, err := readFile(t.CA, maxMaterial)
 		if err != nil {
 			return nil, err
 		}
@@ -171,12 +165,12 @@ func (t HTTPTLS) config() (*tls.Config, error) {
 		return nil, errors.New("tls: want cert and key, or neither")
 	}
 	if t.Cert != "" {
-		if _, err := tls.LoadX509KeyPair(t.Cert, t.Key); err != nil {
+		if _, err := readPair(t.Cert, t.Key); err != nil {
 			return nil, err
 		}
 		// Read for each handshake, since it will be renewed.
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+			pair, err := readPair(t.Cert, t.Key)
 			return &pair, err
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -70,16 +69,11 @@ const maxKubeconfig = 1 << 20 // bytes
 
 // readKubeconfig reads one context of a file, "" = the current one. Errors quote nothing that may be secret.
 func readKubeconfig(path, context string) (*kubeContext, error) {
-	f, err := os.Open(path)
+	b, err := readFile(path, maxKubeconfig)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	b, err := readLimited(f, maxKubeconfig)
-	var c *kubeContext
-	if err == nil {
-		c, err = parseKubeconfig(b, context)
-	}
+	c, err := parseKubeconfig(b, context)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -178,12 +172,7 @@ func (c *kubeContext) bytes(key, data, file string) ([]byte, error) {
 	if file == "" {
 		return nil, nil
 	}
-	f, err := os.Open(c.path(file))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	defer f.Close()
-	b, err := readLimited(f, maxKubeconfig)
+	b, err := readFile(c.path(file), maxKubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}

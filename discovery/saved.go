@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -71,20 +70,12 @@ func (s *saved) list() ([]Backend, error) {
 
 // readSaved returns what pool had; nothing when there is no such file. It does not trust the file more than a source.
 func readSaved(path, pool string) ([]saved, error) {
-	f, err := os.Open(path)
+	b, err := readFile(path, maxSavedBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxSavedBytes+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > maxSavedBytes {
-		return nil, fmt.Errorf("%s: more than %d bytes", path, maxSavedBytes)
 	}
 	all, err := decodeSaved(b, pool)
 	if err != nil {
