@@ -68,15 +68,27 @@ func revision() string {
 	return rev + dirty
 }
 
-// checkHost returns what of a configuration this host does not have, as far as it shows without listening.
-func checkHost(cfg *config.Config) []error {
-	errs := append(logs.Check(cfg.Log), engine.CheckHost(cfg)...)
+// checkHost returns what of a configuration this host does not have, as far as it shows without listening, and what else is
+// to be said of it.
+func checkHost(cfg *config.Config) (errs []error, notes []string) {
+	errs = append(logs.Check(cfg.Log), engine.CheckHost(cfg)...)
 	errs = append(errs, health.Check(cfg)...)
-	errs = append(errs, discovery.Check(cfg)...)
+	sources := func() {
+		wrong, more := discovery.CheckHost(cfg)
+		errs, notes = append(errs, wrong...), append(notes, more...)
+	}
+	become := false // sources are asked by that user
 	if cfg.Engine.User != "" {
-		if err := privilege.Check(cfg.Engine.User, cfg.Engine.Group); err != nil {
+		err := privilege.Check(cfg.Engine.User, cfg.Engine.Group)
+		if become = err == nil && os.Geteuid() == 0; become {
+			err = privilege.As(cfg.Engine.User, cfg.Engine.Group, sources)
+		}
+		if err != nil {
 			errs = append(errs, err)
 		}
+	}
+	if !become {
+		sources()
 	}
 	if a := cfg.Admin.Address; cfg.Admin.Bind != "" && a.IsUnix() {
 		if err := socketfile.InTheWay(a.Path); err != nil {
@@ -86,7 +98,7 @@ func checkHost(cfg *config.Config) []error {
 	for i, err := range errs {
 		errs[i] = cfg.Locate(err)
 	}
-	return errs
+	return errs, notes
 }
 
 // process is a running awe4lb.

@@ -96,21 +96,6 @@ func placeOf(cfg *config.Config, p *config.Pool) string {
 	return "pools." + p.Name + ".discovery"
 }
 
-// Check returns the mistakes that Prepare would find at the start. It asks no source.
-func Check(cfg *config.Config) (errs []error) {
-	for _, p := range cfg.Pools {
-		if p.Discovery == nil {
-			continue
-		}
-		for _, s := range p.Discovery.All() {
-			if _, err := newSource(s); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", placeOf(cfg, p), err))
-			}
-		}
-	}
-	return errs
-}
-
 // Commit ends the Runners that s does not have, and starts those that are new. Their sources are asked from now on.
 func (k *Keeper) Commit(s *Set) {
 	k.mu.Lock()

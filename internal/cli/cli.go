@@ -25,7 +25,7 @@ type Program struct {
 	Revision      string
 	DefaultConfig []byte // the awe4lb.toml of the source tree
 	Load          func(path string) (*config.Config, error)
-	Host          func(*config.Config) []error // what of it this host does not have
+	Host          func(*config.Config) (lacks []error, notes []string) // what of it this host does not have, and what is odd
 	Run           func(path string, ready func(Running)) error
 }
 
@@ -264,7 +264,7 @@ func newCheck(p Program) *cobra.Command {
 		Short: "tell every mistake in a configuration",
 		Long: `Check reads a configuration as run would and prints every mistake in it, one per line with file, line, what was found
 and what is wanted, then what this host does not have: certificates and keys, addresses, interfaces, users, directories of log
-files. It opens no port and changes nothing; whether a port is free only run finds out. It exits with 0 when all is good,
+files, and what sources of backends are configured with: secrets, programs, folders. It opens no port and changes nothing; whether a port is free only run finds out. It exits with 0 when all is good,
 else with 1.`,
 		Example: "  awe4lb check --config awe4lb.toml && kill -HUP $(pidof awe4lb)",
 		Args:    noArgs,
@@ -273,14 +273,14 @@ else with 1.`,
 			if err != nil {
 				return hintConfig(c, path, BadConfig(err))
 			}
-			for _, w := range slices.Concat(cfg.Warnings, certs.Notes(cfg)) {
+			host, notes := p.Host(cfg)
+			for _, w := range slices.Concat(cfg.Warnings, certs.Notes(cfg), notes) {
 				fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
 			}
 			named := append(certs.Check(cfg), acl.Check(cfg)...)
 			for _, err := range named {
 				fmt.Fprintln(c.ErrOrStderr(), err)
 			}
-			host := p.Host(cfg)
 			for _, err := range host {
 				if text := err.Error(); strings.HasPrefix(text, path+":") { // as most have, with the line
 					fmt.Fprintln(c.ErrOrStderr(), text)
