@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"awe4lb/config"
 	"awe4lb/internal/socketfile"
@@ -35,6 +37,7 @@ func CheckHost(cfg *config.Config) []error {
 	for _, f := range cfg.Frontends {
 		key := "frontends." + f.Name + ".bind"
 		told := map[netip.Addr]bool{} // ranges have an address many times
+		refused := false
 		for _, a := range f.Addresses {
 			switch {
 			case a.IsUnix():
@@ -43,7 +46,15 @@ func CheckHost(cfg *config.Config) []error {
 				told[a.IP.Addr()] = true
 				note(checkLocal(key, a.IP.Addr()))
 			}
+			if !refused && (cfg.Engine.User == "" || os.Geteuid() == 0) { // else root is to start it
+				err := checkPort(key, a)
+				note(err)
+				refused = err != nil
+			}
 		}
+	}
+	if a := cfg.Admin.Address; cfg.Admin.Bind != "" && (cfg.Engine.User == "" || os.Geteuid() == 0) {
+		note(checkPort("admin.bind", a))
 	}
 	for _, p := range cfg.Pools {
 		for _, source := range p.Source {
@@ -95,6 +106,41 @@ func checkLocal(key string, a netip.Addr) error {
 		return &HostError{key, err}
 	}
 	return nil
+}
+
+// checkPort makes sure that this process may bind to the port of a. Capabilities, ip_unprivileged_port_start and more have a
+// say in that, so that the kernel is asked; but the port is not taken, not even for a moment. A socket that is bound already
+// cannot be bound again, and rights are looked at before that (inet_bind and inet6_bind; TCP and UDP alike).
+func checkPort(key string, a config.Address) error {
+	if a.IsUnix() || a.IP.Port() == 0 {
+		return nil
+	}
+	var free, wanted sockaddr
+	fd, errno := sysSocket(free.set(config.Address{IP: netip.AddrPortFrom(a.IP.Addr(), 0)}), unix.SOCK_STREAM)
+	if errno != 0 {
+		return nil // checkLocal tells
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if sysBind(fd, &free) != 0 {
+		return nil
+	}
+	wanted.set(a)
+	if errno := sysBind(fd, &wanted); errno == unix.EACCES {
+		return &HostError{key, fmt.Errorf("%s: %w%s", a, os.NewSyscallError("bind", errno), portHint(a))}
+	}
+	return nil
+}
+
+// portHint explains why a port may not be bound to, where that is because of its number.
+func portHint(a config.Address) string {
+	start := 1024
+	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start"); err == nil {
+		start, _ = strconv.Atoi(strings.TrimSpace(string(b)))
+	}
+	if int(a.IP.Port()) >= start {
+		return ""
+	}
+	return fmt.Sprintf(" (a port below %d needs root or CAP_NET_BIND_SERVICE)", start)
 }
 
 // checkUnix makes sure that a socket could be made at path.

@@ -38,7 +38,7 @@ func (e *BindError) Error() string {
 	case errors.Is(e.Err, unix.EADDRNOTAVAIL):
 		hint = " (no interface of this host has that address)"
 	case errors.Is(e.Err, unix.EACCES) && !e.Address.IsUnix():
-		hint = " (a port below 1024 needs root or CAP_NET_BIND_SERVICE)"
+		hint = portHint(e.Address)
 	}
 	return fmt.Sprintf("frontends.%s.bind: %s: %v%s", e.Frontend, e.Address, e.Err, hint)
 }

@@ -264,7 +264,7 @@ func newCheck(p Program) *cobra.Command {
 		Short: "tell every mistake in a configuration",
 		Long: `Check reads a configuration as run would and prints every mistake in it, one per line with file, line, what was found
 and what is wanted, then what this host does not have: certificates and keys, addresses, interfaces, users, directories of log
-files, and what sources of backends are configured with: secrets, programs, folders. It opens no port and changes nothing; whether a port is free only run finds out. It exits with 0 when all is good,
+files, and what sources of backends are configured with: secrets, programs, folders; and which ports you may not bind to. It opens no port and changes nothing; whether a port is free only run finds out. It exits with 0 when all is good,
 else with 1.`,
 		Example: "  awe4lb check --config awe4lb.toml && kill -HUP $(pidof awe4lb)",
 		Args:    noArgs,
