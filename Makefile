@@ -7,7 +7,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -buildvcs=auto -trimpath -ldflags '-s -w -X
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 10s
 # Which servers test-real follows, also Kubernetes and Consul, and how long each is down.
-KINDS       ?= Etcd Redis Docker LXD
+KINDS       ?= Etcd Redis Bind Docker LXD
 DOWN        ?= 1m
 empty       :=
 space       := $(empty) $(empty)
@@ -59,7 +59,7 @@ test-prometheus: ## metrics under promtool and a real Prometheus, and 100,000 cl
 	./internal/e2e/prometheus.sh .tools/prometheus
 	PROMETHEUS=$(CURDIR)/.tools/prometheus $(GO) test -tags e2e,prometheus -count=1 -timeout 5m -run 'Prom|AddNoSeries' ./internal/e2e
 
-test-real: ## discovery beside real servers that restart and are down, while clients come: etcd, Redis, Docker, LXD; 8 minutes; KINDS=Etcd DOWN=15s for less, EXACTLY=1 for the story of each alone
+test-real: ## discovery beside real servers that restart and are down, while clients come: etcd, Redis, bind9, Docker, LXD; 10 minutes; KINDS=Etcd DOWN=15s for less, EXACTLY=1 for the story of each alone
 	./internal/real/deps.sh $(KINDS)
 	$(GO) test -tags real -count=1 -timeout 20m ./internal/real -run '^Test($(subst $(space),|,$(strip $(KINDS))))$(if $(EXACTLY),$$)' -down $(DOWN)
 

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Installs the servers that these tests follow, as Debian packages and only what is missing. With arguments, only what those
-# kinds need: Etcd, Redis, Docker, LXD; Kubernetes and Consul, which Debian does not have, are built once, in ten minutes each,
+# kinds need: Etcd, Redis, Bind, Docker, LXD; Kubernetes and Consul, which Debian does not have, are built once, in ten minutes each,
 # into the folder AWE4LB_REAL. It starts nothing.
 set -eu
-[ $# -gt 0 ] || set -- Etcd Redis Docker LXD
+[ $# -gt 0 ] || set -- Etcd Redis Bind Docker LXD
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export DEBIAN_FRONTEND=noninteractive
 
@@ -14,11 +14,12 @@ for kind; do
 	case $kind in
 	Etcd) need etcd etcd-server; need etcdctl etcd-client ;;
 	Redis) need redis-server redis-server; need redis-cli redis-tools ;;
+	Bind) need named bind9 ;;
 	Docker) need dockerd docker.io; need containerd containerd; need docker docker.io; need ip iproute2; need iptables iptables ;;
 	LXD) need lxd lxd; need lxc lxd-client; need ip iproute2 ;;
 	Kubernetes) need etcd etcd-server; build="$build kubernetes" ;;
 	Consul) build="$build consul" ;;
-	*) echo "deps: got $kind; want Etcd, Redis, Docker, LXD, Kubernetes or Consul" >&2; exit 2 ;;
+	*) echo "deps: got $kind; want Etcd, Redis, Bind, Docker, LXD, Kubernetes or Consul" >&2; exit 2 ;;
 	esac
 done
 for name in $build; do

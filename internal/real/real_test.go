@@ -1,11 +1,11 @@
 //go:build real
 
-// Package real follows lists of backends as real servers tell them: etcd and Consul, one and a cluster of three, Redis,
+// Package real follows lists of backends as real servers tell them: etcd and Consul, one and a cluster of three, Redis, bind9,
 // dockerd, LXD and kube-apiserver. Each goes through the same story (story_test.go): backends come, change and go, the server
 // restarts, is killed, and is down for a minute. All the while no list may be wrong, and no client of a balancer that follows
 // the server may be turned away (traffic_test.go).
 //
-//	make test-real                                                       # etcd, Redis, Docker, LXD
+//	make test-real                                                       # etcd, Redis, bind9, Docker, LXD
 //	make test-real KINDS=Etcd DOWN=15s                                   # what costs little
 //	make test-real-kubernetes test-real-consul                           # what is built first
 //	go test -tags real -count=1 -v ./internal/real -run TestDocker -down 15s
