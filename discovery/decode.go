@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -57,10 +58,8 @@ func newDecoder(d Decoding) (*decoder, error) {
 // decode reads a whole list; auto is the format where the Decoding leaves it open. Bytes of any kind give a list or an
 // error of reason ReasonDecode, never a panic; the error quotes them escaped.
 func (d *decoder) decode(b []byte, auto Format) (List, error) {
-	format := d.format
-	if format == Auto {
-		format = auto
-	}
+	format := d.formatOf(auto)
+	b = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")) // of JSON too, which RFC 8259 leaves to us
 	var list List
 	var err error
 	switch format {
@@ -75,6 +74,14 @@ func (d *decoder) decode(b []byte, auto Format) (List, error) {
 		return List{}, fail(ReasonDecode, fmt.Errorf("%s: %w", format, err))
 	}
 	return list, nil
+}
+
+// formatOf is the format of what is read next; auto where the Decoding leaves it open.
+func (d *decoder) formatOf(auto Format) Format {
+	if d.format == Auto {
+		return auto
+	}
+	return d.format
 }
 
 // entry adds what one entry gave, or its error, to list. It returns an error when that ends the list.

@@ -88,6 +88,13 @@ func TestText(t *testing.T) {
 		`10.0.0.1:80 1/0/0, 10.0.0.3:80 1/0/0, skipped 2: line 2: got "nonsense"; want an address such as 10.0.0.7:80 or [fd00::7]:80`, "")
 }
 
+// TestByteOrderMark: editors and shells of Windows write one before whatever it is.
+func TestByteOrderMark(t *testing.T) {
+	for format, in := range map[Format]string{Text: "10.0.0.1:80", JSON: `["10.0.0.1:80"]`, TOML: `backends = [{ address = "10.0.0.1:80" }]`} {
+		decodeTest(t, Decoding{Format: format}, "\xef\xbb\xbf"+in, "10.0.0.1:80 1/0/0", "")
+	}
+}
+
 func TestTextByExpression(t *testing.T) {
 	d := Decoding{Line: `^server (?P<host>\S+) (?P<port>\d+)(?: w(?P<weight>\d+))?(?: in (?P<zone>\S+))?(?: rack (?P<label_rack>\S+))?$`}
 	decodeTest(t, d, "server 10.0.0.1 80\n\n server ::1 81 w5 in eu rack 7\n", "10.0.0.1:80 1/0/0, [::1]:81 5/0/0 eu rack=7", "")

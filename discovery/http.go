@@ -220,6 +220,11 @@ func (w *web) fetch(ctx context.Context) (List, error) {
 	if kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); kind == "application/json" || strings.HasSuffix(kind, "+json") {
 		auto = JSON
 	}
+	// A body that only the end of the connection ends may have been cut anywhere. JSON shows it.
+	endless := res.ProtoMajor == 1 && res.ContentLength < 0 && len(res.TransferEncoding) == 0 && !res.Uncompressed
+	if endless && w.dec.formatOf(auto) == Text && len(b) > 0 && b[len(b)-1] != '\n' {
+		return List{}, fail(ReasonDecode, errors.New("the text ends within a line, and the server does not say how long it is: it may have been cut"))
+	}
 	list, err := w.dec.decode(b, auto)
 	if err != nil {
 		w.etag = ""
@@ -313,18 +318,55 @@ func allowed(allow []netip.Prefix) func(ctx context.Context, _, address string, 
 		if err := outside(ctx, ip); err != nil {
 			return err
 		}
-		if why := forbidden(ip); why != "" && !slices.ContainsFunc(allow, func(p netip.Prefix) bool { return p.Contains(ip) }) {
+		why := forbidden(ip)
+		if why == "" && !slices.ContainsFunc(allow, isLoopback) && isOurs(ip) {
+			why = "an address of this machine"
+		}
+		if why != "" && !slices.ContainsFunc(allow, func(p netip.Prefix) bool { return p.Contains(ip) }) {
 			return fail(ReasonRefused, fmt.Errorf("%s is refused: it is %s; allow it if that is what you want", ip, why))
 		}
 		return nil
 	}
 }
 
-// Metadata services that are not at a link-local address: AWS by IPv6, Alibaba, Azure.
-var metadata = []netip.Addr{netip.MustParseAddr("fd00:ec2::254"), netip.MustParseAddr("100.100.100.200"), netip.MustParseAddr("168.63.129.16")}
+// isLoopback reports whether who is allowed p is allowed this machine.
+func isLoopback(p netip.Prefix) bool { return slices.Contains(loopback, p.Masked()) }
+
+// isOurs reports whether an interface of this machine has ip: what listens on all of them is there as on loopback.
+func isOurs(ip netip.Addr) bool {
+	all, err := net.InterfaceAddrs()
+	return err == nil && slices.ContainsFunc(all, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		if !ok {
+			return false
+		}
+		own, ok := netip.AddrFromSlice(n.IP)
+		return ok && own.Unmap() == ip
+	})
+}
+
+// metadata are the places of metadata services that are not link-local.
+var metadata = prefixes(
+	"100.100.100.200/32", "fd00:100::100:200/128", // Alibaba
+	"fd00:ec2::/32",                            // AWS
+	"168.63.129.16/32",                         // Azure
+	"fd20:ce::254/128",                         // Google
+	"fd00:a9fe:a9fe::1/128",                    // Linode
+	"192.0.0.192/32", "fd00:c1::a9fe:a9fe/128", // Oracle
+	"fd00:42::42/128", // Scaleway
+)
 
 // embedded are prefixes whose addresses hold an IPv4 address in their last 32 bits: NAT64, and what Unmap leaves.
-var embedded = []netip.Prefix{netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("::/96")}
+var embedded = prefixes("64:ff9b::/96", "64:ff9b:1::/48", "::/96")
+
+var sixToFour = netip.MustParsePrefix("2002::/16") // RFC 3056: an IPv4 address behind the first 16 bits
+
+func prefixes(all ...string) (list []netip.Prefix) {
+	for _, s := range all {
+		list = append(list, netip.MustParsePrefix(s))
+	}
+	return list
+}
 
 // forbidden says what is special about an address that a list should not come from, or "". A URL may be written by
 // somebody who may not reach what we reach (SSRF).
@@ -335,14 +377,17 @@ func forbidden(ip netip.Addr) string {
 		return "an address of this machine"
 	case ip.IsLinkLocalUnicast():
 		return "a link-local address, as those of metadata services are"
-	case slices.Contains(metadata, ip):
+	case slices.ContainsFunc(metadata, func(p netip.Prefix) bool { return p.Contains(ip) }):
 		return "the address of a metadata service"
 	case ip.IsMulticast():
 		return "a multicast address"
 	}
+	b := ip.As16()
+	if sixToFour.Contains(ip) {
+		return forbidden(netip.AddrFrom4([4]byte(b[2:6])))
+	}
 	for _, p := range embedded {
 		if p.Contains(ip) {
-			b := ip.As16()
 			return forbidden(netip.AddrFrom4([4]byte(b[12:])))
 		}
 	}

@@ -1,16 +1,19 @@
 package discovery
 
 import (
+	"bufio"
 	"context"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -213,11 +216,69 @@ func TestHTTPForbidden(t *testing.T) {
 		"10.0.0.1": false, "192.168.1.1": false, "2001:db8::1": false, "fd00::1": false, "8.8.8.8": false,
 		"127.0.0.1": true, "::1": true, "169.254.0.1": true, "fe80::1": true, "fd00:ec2::254": true, "100.100.100.200": true,
 		"168.63.129.16": true, "::ffff:169.254.169.254": true, "64:ff9b::a9fe:a9fe": true, "::127.0.0.1": true, "0.1.2.3": true, "224.0.0.1": true,
+		"fd00:ec2::23": true, "fd20:ce::254": true, "fd00:c1::a9fe:a9fe": true, "fd00:42::42": true, "fd00:a9fe:a9fe::1": true,
+		"fd00:100::100:200": true, "192.0.0.192": true, "2002:a9fe:a9fe::1": true, "2002:7f00:1::": true, "64:ff9b:1::7f00:1": true,
+		"2002:a00:1::1": false, "fd20:ce::1": false,
 	} {
 		if got := forbidden(netip.MustParseAddr(ip)); (got != "") != bad {
 			t.Errorf("%s: %q", ip, got)
 		}
 	}
+}
+
+// TestHTTPForbidsThisMachine: an address of an interface leads to what listens on all of them as loopback does. Whoever is
+// allowed to ask this machine may ask it there too.
+func TestHTTPForbidsThisMachine(t *testing.T) {
+	lbtest.CheckLeaks(t)
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(all, func(a net.Addr) bool { n, ok := a.(*net.IPNet); return ok && n.IP.IsGlobalUnicast() })
+	if i < 0 {
+		t.Skip("only loopback here")
+	}
+	own := all[i].(*net.IPNet).IP.String()
+	l, err := net.Listen("tcp", net.JoinHostPort(own, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sv := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("10.0.0.1:80\n")) })}}
+	sv.Start()
+	defer sv.Close()
+	s, err := NewHTTP(HTTPOptions{URL: sv.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetchFails(t, s, ReasonRefused, own+" is refused: it is an address of this machine")
+	for _, allow := range []string{own + "/128", own + "/32", "127.0.0.0/8", "::1/128"} {
+		p, err := netip.ParsePrefix(allow)
+		if err != nil {
+			continue // of the other family
+		}
+		if s, err = NewHTTP(HTTPOptions{URL: sv.URL, Allow: []netip.Prefix{p}}); err != nil {
+			t.Fatal(err)
+		}
+		fetch(t, s, "10.0.0.1:80 1/0/0")
+	}
+}
+
+// TestHTTPCutWithoutLength: where only the end of the connection ends a body, a text that ends within a line was cut, and what
+// looks like an address may be half of one.
+func TestHTTPCutWithoutLength(t *testing.T) {
+	lbtest.CheckLeaks(t)
+	said := "10.0.0.1:80\n10.0.0.2:80"
+	at := "http://" + lbtest.Serve(t, func(c *net.TCPConn) {
+		defer c.Close()
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			_, _ = io.WriteString(c, "HTTP/1.0 200 OK\r\n\r\n"+said)
+		}
+	})
+	fetchFails(t, newHTTP(t, HTTPOptions{URL: at}), ReasonDecode, "the text ends within a line")
+	said += "80\n"
+	fetch(t, newHTTP(t, HTTPOptions{URL: at}), "10.0.0.1:80 1/0/0, 10.0.0.2:8080 1/0/0")
+	said = `["10.0.0.1:80"]`
+	fetch(t, newHTTP(t, HTTPOptions{URL: at, Decoding: Decoding{Format: JSON}}), "10.0.0.1:80 1/0/0")
 }
 
 func TestHTTPTooSlow(t *testing.T) {

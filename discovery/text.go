@@ -23,7 +23,7 @@ import (
 func (d *decoder) text(b []byte) (List, error) {
 	var list List
 	n := 0
-	for line := range bytes.Lines(bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))) {
+	for line := range bytes.Lines(b) {
 		n++
 		var back Backend
 		var err error
