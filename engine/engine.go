@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -99,18 +100,21 @@ type bindKey struct {
 
 	// Only for port 0.
 	frontend string
-	nth      int // of those in its bind
+	nth      int // of those in its bind that have the same address
 }
 
 // keysOf returns the keys of f's addresses, in order.
 func keysOf(f *config.Frontend) []bindKey {
 	keys := make([]bindKey, 0, len(f.Addresses))
-	free := 0
+	var free map[config.Address]int
 	for _, a := range f.Addresses {
 		key := bindKey{udp: f.IsUDP(), address: a}
 		if !a.IsUnix() && a.IP.Port() == 0 {
-			key.frontend, key.nth = f.Name, free
-			free++
+			if free == nil {
+				free = map[config.Address]int{}
+			}
+			key.frontend, key.nth = f.Name, free[a]
+			free[a]++
 		}
 		keys = append(keys, key)
 	}
@@ -165,6 +169,7 @@ type plan struct {
 	e       *Engine
 	next    *balancer.Snapshot
 	wanted  map[bindKey]*bound // what is listened on afterwards
+	was     map[bindKey]*bound // what of it is listened on before
 	opened  []bindKey
 	removed map[bindKey]*bound
 	tls     *certs.Set // nil: there is no TLS, and was none
@@ -189,23 +194,27 @@ func (e *Engine) Prepare(next *balancer.Snapshot) (balancer.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{e: e, next: next, tls: set, lists: lists, guards: guards, wanted: map[bindKey]*bound{}, removed: map[bindKey]*bound{}}
+	p := &plan{e: e, next: next, tls: set, lists: lists, guards: guards, wanted: map[bindKey]*bound{}, was: map[bindKey]*bound{}, removed: maps.Clone(e.bindings)}
+	stay := takeOver(e.bindings, next, nil)
+	back := takeOver(e.retired, next, stay)
 	for _, f := range next.Frontends {
 		for _, key := range keysOf(f.Config) {
 			a := key.address
-			if old := e.bindings[key]; old != nil {
-				p.wanted[key] = &bound{binding: old.binding, front: f}
+			if was, ok := stay[key]; ok {
+				p.was[key] = e.bindings[was]
+				p.wanted[key] = &bound{binding: e.bindings[was].binding, front: f}
+				delete(p.removed, was)
 				continue
 			}
 			p.opened = append(p.opened, key)
-			if old := e.retired[key]; old != nil {
+			if old := e.retired[back[key]]; old != nil {
 				p.wanted[key] = &bound{binding: old.binding, front: f} // it comes back before its last flow has ended
 				continue
 			}
 			b, err := openBinding(a, f.Config, len(e.shards), e.overlaps(a, key.udp, p.wanted) || !key.udp && e.isLeaving(a))
 			if err != nil {
 				for _, key := range p.opened[:len(p.opened)-1] {
-					if e.retired[key] == nil {
+					if e.retired[back[key]] == nil {
 						p.wanted[key].close()
 					}
 				}
@@ -214,13 +223,8 @@ func (e *Engine) Prepare(next *balancer.Snapshot) (balancer.Plan, error) {
 			p.wanted[key] = &bound{binding: b, front: f}
 		}
 	}
-	for key, b := range e.bindings {
-		if p.wanted[key] == nil {
-			p.removed[key] = b
-		}
-	}
-	for key := range p.wanted {
-		delete(e.retired, key) // Commit follows for sure
+	for _, key := range p.opened {
+		delete(e.retired, back[key]) // Commit follows for sure
 	}
 	for _, pool := range next.Pools {
 		e.openQueue(pool)
@@ -270,7 +274,7 @@ func (p *plan) Commit() []balancer.Change {
 		changes = append(changes, balancer.Change{Kind: "listener", Name: p.wanted[key].local.String(), Action: "added"})
 	}
 	for key, b := range p.wanted {
-		old := e.bindings[key]
+		old := p.was[key]
 		if b.udp {
 			b.rate = e.rateOf(b.front.Config)
 			if old == nil || old.front.Config.UDP.ReceiveBuffer != b.front.Config.UDP.ReceiveBuffer {
@@ -323,6 +327,9 @@ func (p *plan) Commit() []balancer.Change {
 	callQueues(p.next)
 	for key, b := range p.removed {
 		if b.udp {
+			for e.retired[key] != nil { // another one of port 0
+				key.nth++
+			}
 			e.retired[key] = b
 		} else {
 			b.close()

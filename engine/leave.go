@@ -99,7 +99,7 @@ func (e *Engine) isLeaving(a config.Address) (found bool) {
 	for _, sh := range e.shards {
 		sh.loop.Call(func() {
 			for _, l := range sh.listeners {
-				found = found || l.leaving && l.address == a
+				found = found || l.leaving && l.own.local == a
 			}
 		})
 	}

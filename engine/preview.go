@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 
 	"awe4lb/acl"
@@ -28,16 +29,21 @@ func (e *Engine) Preview(next *balancer.Snapshot) ([]balancer.Change, error) {
 	if _, err := acl.Prepare(next.Config); err != nil {
 		return nil, err
 	}
-	changes, wanted := []balancer.Change{}, map[bindKey]*bound{}
+	changes, wanted, removed := []balancer.Change{}, map[bindKey]*bound{}, maps.Clone(e.bindings)
+	stay := takeOver(e.bindings, next, nil)
+	back := takeOver(e.retired, next, stay)
 	note := func(a config.Address, action, detail string) {
 		changes = append(changes, balancer.Change{Kind: "listener", Name: a.String(), Action: action, Detail: detail})
 	}
 	for _, f := range next.Frontends {
 		for _, key := range keysOf(f.Config) {
-			old := e.bindings[key]
+			old := e.bindings[stay[key]]
+			delete(removed, stay[key])
 			if old == nil {
-				if err := e.tryAddress(key, wanted); err != nil {
-					return nil, &BindError{f.Config.Name, key.address, key.udp, err}
+				if _, ok := back[key]; !ok {
+					if err := e.tryAddress(key, wanted); err != nil {
+						return nil, &BindError{f.Config.Name, key.address, key.udp, err}
+					}
 				}
 				note(key.address, "added", "")
 				old = &bound{binding: &binding{address: key.address, local: key.address, udp: key.udp}, front: f}
@@ -47,10 +53,8 @@ func (e *Engine) Preview(next *balancer.Snapshot) ([]balancer.Change, error) {
 			wanted[key] = old
 		}
 	}
-	for key, b := range e.bindings {
-		if wanted[key] == nil {
-			note(b.local, "removed", "")
-		}
+	for _, b := range removed {
+		note(b.local, "removed", "")
 	}
 	return changes, nil
 }
@@ -64,9 +68,6 @@ func (e *Engine) tryAddress(key bindKey, wanted map[bindKey]*bound) error {
 			return err
 		}
 		return unix.Access(filepath.Dir(a.Path), unix.W_OK|unix.X_OK)
-	}
-	if e.retired[key] != nil {
-		return nil
 	}
 	kind, shared := unix.SOCK_STREAM, e.overlaps(a, key.udp, wanted) || !key.udp && e.isLeaving(a)
 	if key.udp {
