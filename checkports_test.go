@@ -129,9 +129,9 @@ func TestCheckPorts(t *testing.T) {
 		}
 	}
 	below := func(n int) string { return fmt.Sprintf(hint, n) }
-	f("a range", config(v4, ""), "6: frontends.f.bind: 0.0.0.0:1021"+below(1024))
-	f("IPv6", config(v6, ""), "6: frontends.f.bind: [::]:443"+below(1024))
-	f("udp", config(udp, ""), "6: frontends.f.bind: 0.0.0.0:53"+below(1024))
+	f("a range", config(v4, ""), "6: frontends.f.bind[1]: 0.0.0.0:1021"+below(1024))
+	f("IPv6", config(v6, ""), "6: frontends.f.bind[0]: [::]:443"+below(1024))
+	f("udp", config(udp, ""), "6: frontends.f.bind[0]: 0.0.0.0:53"+below(1024))
 	f("nothing low", config(high, ""), "")
 	f("the admin", strings.Replace(config(high, ""), `bind = ""`, `bind = "0.0.0.0:99"`+"\n"+`tokens.x = { token = "0123456789abcdef", role = "read" }`, 1), "4: admin.bind: 0.0.0.0:99"+below(1024))
 
@@ -146,11 +146,11 @@ func TestCheckPorts(t *testing.T) {
 	for _, bind := range []string{v4, v6} {
 		f("with a lower limit", config(bind, ""), "")
 	}
-	f("below the lower limit", config(udp, ""), "6: frontends.f.bind: 0.0.0.0:53"+below(443))
+	f("below the lower limit", config(udp, ""), "6: frontends.f.bind[0]: 0.0.0.0:53"+below(443))
 	l.there(func() error {
 		return os.WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", []byte("1100"), 0o644)
 	})
-	f("with a higher limit", config(`bind = ["0.0.0.0:1099"]`, ""), "6: frontends.f.bind: 0.0.0.0:1099"+below(1100))
+	f("with a higher limit", config(`bind = ["0.0.0.0:1099"]`, ""), "6: frontends.f.bind[0]: 0.0.0.0:1099"+below(1100))
 
 	// Where the file says who to become, root is to start it.
 	if code, said := l.check(config(v6, "[engine]\nuser = \"nobody\"\n")); code != 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"awe4lb/health"
 	"awe4lb/internal/confstore"
 	"awe4lb/internal/logs"
+	"awe4lb/tlsbridge/certs"
 )
 
 // How the configuration that runs is found and changed: at the start, by a reload, and by the API (docs/decisions/0062).
@@ -68,17 +70,17 @@ func (p *process) Preview(c admin.Change) (*admin.Preview, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, err := range slices.Concat(logs.Check(cfg.Log), health.Check(cfg), discovery.Check(cfg)) {
-		return nil, &admin.Refusal{Status: http.StatusUnprocessableEntity, Err: err}
+	if errs := slices.Concat(logs.Check(cfg.Log), health.Check(cfg), discovery.Check(cfg)); len(errs) > 0 {
+		return nil, &admin.Refusal{Status: http.StatusUnprocessableEntity, Err: located(cfg, errors.Join(errs...))}
 	}
 	if p.admin != nil {
 		if _, err := p.admin.Prepare(&cfg.Admin); err != nil {
-			return nil, &admin.Refusal{Status: http.StatusUnprocessableEntity, Err: err}
+			return nil, &admin.Refusal{Status: http.StatusUnprocessableEntity, Err: located(cfg, err)}
 		}
 	}
 	report, err := p.director.Preview(cfg)
 	if err != nil {
-		return nil, err
+		return nil, located(cfg, err)
 	}
 	return &admin.Preview{Report: report, Warnings: cfg.Warnings}, nil
 }
@@ -99,7 +101,7 @@ func (p *process) Run(c admin.Change) (*balancer.Report, error) {
 	}
 	report, err := p.enact(cfg)
 	if err != nil {
-		return nil, err
+		return nil, located(cfg, err)
 	}
 	p.now.Store(&admin.Running{Name: c.Name, Text: c.Text, Stored: c.Stored, Config: cfg})
 	p.tell("configuration changed by the API", c.Name, report)
@@ -111,6 +113,27 @@ func (p *process) Run(c admin.Change) (*balancer.Report, error) {
 		}
 	}
 	return report, nil
+}
+
+// located returns err with the places in cfg's file of all that it joins.
+func located(cfg *config.Config, err error) error {
+	switch e := err.(type) {
+	case *admin.Refusal:
+		return &admin.Refusal{Status: e.Status, Err: located(cfg, e.Err)}
+	case certs.Errors:
+		all := make(certs.Errors, len(e))
+		for i := range e {
+			all[i] = cfg.Locate(e[i])
+		}
+		return all
+	case interface{ Unwrap() []error }:
+		var all []error
+		for _, err := range e.Unwrap() {
+			all = append(all, cfg.Locate(err))
+		}
+		return errors.Join(all...)
+	}
+	return cfg.Locate(err)
 }
 
 // Stop leaves neither frontends nor pools.

@@ -240,3 +240,70 @@ func TestAdminStaysClosed(t *testing.T) {
 		t.Errorf("%d %v", res.StatusCode, err)
 	}
 }
+
+// TestPlaceOfWhatTheHostRefuses: an address in use, or one that this host does not have, is told with its place as other mistakes
+// are: the line where a text was sent or lies, a pointer where JSON was.
+func TestPlaceOfWhatTheHostRefuses(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	text := toml(lbtest.Refused(t), admin0)
+	in := startInstance(t, text)
+	type place struct {
+		File, Key, Pointer, Message string
+		Line                        int
+	}
+	want := func(status int, detail string, want place, method, path, body string, headers ...string) {
+		t.Helper()
+		code, text := in.send(method, path, body, headers...)
+		var p struct {
+			Detail string
+			Errors []place
+		}
+		if err := json.Unmarshal([]byte(text), &p); err != nil || code != status || len(p.Errors) != 1 || !strings.HasPrefix(p.Detail, detail) {
+			t.Fatalf("%s %s: %v, %d %s", method, path, err, code, text)
+		}
+		got := p.Errors[0]
+		message := want.Key + ": "
+		if want.Line > 0 {
+			message = fmt.Sprintf("%s:%d: %s", want.File, want.Line, message)
+		}
+		if !strings.HasPrefix(got.Message, message) {
+			t.Errorf("%s %s: the message is %q; want %q first", method, path, got.Message, message)
+		}
+		if got.Message = ""; got != want {
+			t.Errorf("%s %s: got %+v; want %+v", method, path, got, want)
+		}
+	}
+	asJSON := []string{"Content-Type", "application/json"}
+	front := fmt.Sprintf(`{"pool": "p", "bind": ["127.0.0.1:0", %q]}`, taken.Addr())
+	inUse := place{Key: "frontends.g.bind[1]", Pointer: "/bind/1"}
+	want(409, "frontends.g.bind[1]: ", inUse, "PUT", "/api/v1/frontends/g", front, asJSON...)
+	want(409, "frontends.g.bind[1]: ", inUse, "PUT", "/api/v1/frontends/g?dry_run=true", front, asJSON...)
+	want(409, "frontends.g.bind[0]: ", place{Key: "frontends.g.bind[0]", Pointer: "/bind/0"}, "PUT", "/api/v1/frontends/g",
+		`{"pool": "p", "bind": ["192.0.2.1:80-81"]}`, asJSON...)
+	want(409, "pools.p.source[1]: ", place{Key: "pools.p.source[1]", Pointer: "/source/1"}, "PUT", "/api/v1/pools/p",
+		`{"source": ["127.0.0.1", "192.0.2.1"], "backends": []}`, asJSON...)
+	want(409, "pools.p.backends[1].address: ", place{Key: "pools.p.backends[1].address", Pointer: "/address"}, "POST", "/api/v1/pools/p/backends",
+		`{"address": "[fe80::1%nowhere]:1"}`, asJSON...)
+
+	more := fmt.Sprintf("[frontends.g]\npool = \"p\"\nbind = [\n  \"127.0.0.1:0\",\n  %q,\n]\n", taken.Addr())
+	line := strings.Count(text, "\n") + 5
+	path := filepath.Join(filepath.Dir(in.path), "awe4lb.d", "g.toml")
+	in.wants(200, "", "PUT", "/api/v1/configs/g", text+more)
+	want(409, path, place{File: path, Line: line, Key: "frontends.g.bind[1]"}, "POST", "/api/v1/configs/g/select", "")
+	code, verdict := in.send("POST", "/api/v1/configs/g/validate", "")
+	if code != 200 || !strings.Contains(verdict, fmt.Sprintf(`"line": %d,`, line)) || !strings.Contains(verdict, `"key": "frontends.g.bind[1]"`) {
+		t.Errorf("%d %s", code, verdict)
+	}
+	in.write(text + more)
+	want(409, in.path, place{File: in.path, Line: line, Key: "frontends.g.bind[1]"}, "POST", "/api/v1/reload", "")
+	in.write("[log]\noutput = \"/nonexistent/x.log\"\n" + text)
+	want(422, in.path, place{File: in.path, Line: 2, Key: "log.output"}, "POST", "/api/v1/reload", "")
+	in.write(text + "[pools.p.health]\nkind = \"tls\"\nca = \"/nonexistent/ca.pem\"\n")
+	want(422, in.path, place{File: in.path, Line: strings.Count(text, "\n") + 1, Key: "pools.p.health"}, "POST", "/api/v1/reload", "")
+	in.write(text + "[frontends.f.tls]\ncertificates = [{ cert = \"/nonexistent/c.pem\" }]\n")
+	want(422, "files", place{File: in.path, Line: strings.Count(text, "\n") + 2, Key: "frontends.f.tls.certificates[0].cert"}, "POST", "/api/v1/reload", "")
+}

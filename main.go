@@ -429,7 +429,7 @@ func (p *process) tryReload() (*balancer.Report, error) {
 	}
 	report, err := p.enact(cfg)
 	if err != nil {
-		return nil, cfg.Locate(err)
+		return nil, located(cfg, err)
 	}
 	p.now.Store(&admin.Running{Name: c.Name, Text: c.Text, Stored: c.Stored, Config: cfg})
 	return report, nil

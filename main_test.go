@@ -294,8 +294,8 @@ func TestCannotBind(t *testing.T) {
 	defer taken.Close()
 	path := filepath.Join(t.TempDir(), "awe4lb.toml")
 	for name, text := range map[string]string{
-		":4: frontends.f.bind: ": strings.Replace(toml("127.0.0.1:1", "[admin]\nbind = \"\""), "127.0.0.1:0", taken.Addr().String(), 1),
-		":2: admin.bind: ":       toml("127.0.0.1:1", fmt.Sprintf("[admin]\nbind = %q", taken.Addr())),
+		":4: frontends.f.bind[0]: ": strings.Replace(toml("127.0.0.1:1", "[admin]\nbind = \"\""), "127.0.0.1:0", taken.Addr().String(), 1),
+		":2: admin.bind: ":          toml("127.0.0.1:1", fmt.Sprintf("[admin]\nbind = %q", taken.Addr())),
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -141,8 +141,8 @@ func TestReloadAnswersOfTheHost(t *testing.T) {
 		code int
 		want string
 	}{
-		{text + "source = [\"192.0.2.1\"]\n", 409, "pools.p.source: 192.0.2.1: "},
-		{strings.Replace(text, "address = ", "address = \"[fe80::1%nowhere]:1\" }, { address = ", 1), 409, `pools.p.backends: [fe80::1%nowhere]:1: no interface`},
+		{text + "source = [\"192.0.2.1\"]\n", 409, "pools.p.source[0]: 192.0.2.1: "},
+		{strings.Replace(text, "address = ", "address = \"[fe80::1%nowhere]:1\" }, { address = ", 1), 409, `pools.p.backends[0].address: [fe80::1%nowhere]:1: no interface`},
 		{"[log]\noutput = \"/nonexistent/x.log\"\n" + text, 422, "awe4lb.toml:2: log.output: open /nonexistent/x.log: no such file or directory"},
 		{"[log.access]\noutput = \"/nonexistent/y.log\"\n" + text, 422, "awe4lb.toml:2: log.access.output: open /nonexistent/y.log: no such file or directory"},
 	} {

@@ -290,7 +290,7 @@ func TestReloadAnswers(t *testing.T) {
 	}{
 		{nil, 200, `"version": 9`},
 		{mistakes, 422, `"line": 2`},
-		{&engine.BindError{Frontend: "f", Address: config.Address{Path: "/x"}, Err: errors.New("no")}, 409, "frontends.f.bind: unix:/x: no; the running"},
+		{&engine.BindError{Key: "frontends.f.bind[0]", Frontend: "f", Address: config.Address{Path: "/x"}, Err: errors.New("no")}, 409, "frontends.f.bind[0]: unix:/x: no; the running"},
 		{&engine.HostError{Key: "pools.p.source", Err: errors.New("192.0.2.1: not ours")}, 409, "pools.p.source: 192.0.2.1: not ours; the running"},
 		{&Refusal{422, errors.New("log file: no")}, 422, "log file: no; the running"},
 		{errors.New("disk on fire"), 500, "disk on fire"},

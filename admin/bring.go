@@ -13,6 +13,7 @@ import (
 	"awe4lb/config"
 	"awe4lb/internal/confstore"
 	"awe4lb/internal/convert"
+	"awe4lb/tlsbridge/certs"
 
 	"github.com/valyala/fasthttp"
 )
@@ -175,8 +176,7 @@ func (c *call) sendsJSON() bool {
 
 // asSent makes mistakes in what was sent as JSON point there, and not into the TOML that was made of it.
 func (c *call) asSent(err error) error {
-	var mistakes config.Errors
-	if !c.sendsJSON() || len(c.PostBody()) == 0 || !errors.As(err, &mistakes) {
+	if !c.sendsJSON() || len(c.PostBody()) == 0 || !isAbout(err) {
 		return err
 	}
 	p := withoutLines(err)
@@ -190,17 +190,24 @@ func (c *call) asSent(err error) error {
 
 // within makes mistakes in a configuration of which the body was the part at path point into the body, where they are there.
 func (c *call) within(path []string, err error) error {
-	var mistakes config.Errors
-	if !errors.As(err, &mistakes) {
+	if !isAbout(err) {
 		return err
 	}
 	p := withoutLines(err)
 	for i := range p.Errors {
-		if pointer, inside := strings.CutPrefix(pointerOf(p.Errors[i].Key), "/"+strings.Join(path, "/")); inside && c.sendsJSON() {
-			p.Errors[i].Pointer = pointer
+		pointer, inside := strings.CutPrefix(pointerOf(p.Errors[i].Key)+"/", "/"+strings.Join(path, "/")+"/")
+		if inside && c.sendsJSON() && len(c.PostBody()) > 0 {
+			p.Errors[i].Pointer = strings.TrimSuffix("/"+pointer, "/")
 		}
 	}
 	return p
+}
+
+// isAbout reports whether err is about places in a configuration.
+func isAbout(err error) bool {
+	var mistakes config.Errors
+	var named certs.Errors
+	return errors.As(err, &mistakes) || errors.As(err, &named) || len(placed(err)) > 0
 }
 
 // withoutLines is asProblem for mistakes in a text that the caller has not seen.
@@ -208,7 +215,8 @@ func withoutLines(err error) *problem {
 	p := asProblem(err)
 	for i := range p.Errors {
 		m := &p.Errors[i]
-		if _, rest, ok := strings.Cut(m.Message, ": "); ok { // FILE:LINE
+		if _, rest, ok := strings.Cut(m.Message, ": "); ok && m.File != "" { // FILE:LINE
+			p.Detail = strings.ReplaceAll(p.Detail, m.Message, rest)
 			m.Message = rest
 		}
 		m.File, m.Line = "", 0

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"slices"
+	"strconv"
 
 	"awe4lb/config"
 	"awe4lb/internal/confstore"
@@ -57,7 +58,7 @@ func (s *Server) putTable(c *call, path ...string) (*changed, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.edit(c, func(*Running, *config.Document) ([]edit, error) { return []edit{{path, value}}, nil })
+	return s.edit(c, func(*Running, *config.Document) ([]edit, error) { return []edit{{path, value, path}}, nil })
 }
 
 func (s *Server) removeTable(c *call, section, name, kind string) (*changed, error) {
@@ -65,7 +66,7 @@ func (s *Server) removeTable(c *call, section, name, kind string) (*changed, err
 		if tableIn(in.Values, section, name) == nil {
 			return nil, notFound(kind, name)
 		}
-		return []edit{{[]string{section, name}, nil}}, nil
+		return []edit{{[]string{section, name}, nil, nil}}, nil
 	})
 }
 
@@ -116,7 +117,8 @@ func (s *Server) editBackends(c *call, change func(now *Running, list []any) ([]
 			}
 		}
 		list, err := change(now, list)
-		return []edit{{[]string{"pools", pool, "backends"}, list}}, err
+		path := []string{"pools", pool, "backends"}
+		return []edit{{path, list, append(slices.Clone(path), strconv.Itoa(len(list)-1))}}, err
 	})
 }
 
@@ -141,6 +143,7 @@ func (c *call) tableText() (map[string]any, error) {
 type edit struct {
 	path  []string
 	value any
+	body  []string // where in the configuration the body stands
 }
 
 // edit changes the text of what runs as what says, and makes the result what runs.
@@ -175,7 +178,7 @@ func (s *Server) edit(c *call, what func(now *Running, in *config.Document) ([]e
 	if q.DryRun {
 		preview, err := s.o.Configs.Preview(ch)
 		if err != nil {
-			return nil, c.within(edits[0].path, err)
+			return nil, c.within(edits[0].body, err)
 		}
 		shown, err := config.Redact(now.Name, text)
 		if err != nil {
@@ -200,7 +203,7 @@ func (s *Server) edit(c *call, what func(now *Running, in *config.Document) ([]e
 	}
 	r, err := s.o.Configs.Run(ch)
 	if err != nil {
-		return nil, c.within(edits[0].path, err)
+		return nil, c.within(edits[0].body, err)
 	}
 	c.setETag(confstore.Tag(text))
 	return &changed{r.Version, r.Changes, r.NeedRestart, nil, false, ch.Stored != confstore.Tag(text), ""}, nil

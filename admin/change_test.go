@@ -81,6 +81,16 @@ func TestChanges(t *testing.T) {
 	if len(p.Errors) != 2 || p.Errors[0].Line != 0 || !strings.Contains(p.Errors[0].Pointer+p.Errors[1].Pointer, "/backends/0/address") {
 		t.Errorf("%+v", p)
 	}
+	p = decoded[problem](t, r.want(422, "POST", "/api/v1/pools/new/backends", asJSON, `{"address": "127.0.0.1:12", "weigth": 3}`))
+	if len(p.Errors) != 1 || p.Errors[0].Pointer != "/weigth" {
+		t.Errorf("%+v", p)
+	}
+	r.want(200, "PUT", "/api/v1/pools/newer", asJSON, `{"backends": []}`)
+	p = decoded[problem](t, r.want(422, "PUT", "/api/v1/pools/newer", asJSON, `{"backends": [{"address": "127.0.0.1"}]}`))
+	if len(p.Errors) != 1 || p.Errors[0].Pointer != "/backends/0/address" {
+		t.Errorf("%+v", p)
+	}
+	r.want(200, "DELETE", "/api/v1/pools/newer", "", "")
 	text := r.want(422, "DELETE", "/api/v1/pools/new", "", "") // a frontend uses it
 	if !strings.Contains(text, `"key": "frontends.new.pool"`) {
 		t.Error(text)

@@ -290,6 +290,8 @@ func (s *Server) judge(c *call, ch Change) (verdict, error) {
 		out.Errors = asProblem(err).Errors
 	case errors.As(err, &p) && p.Errors != nil:
 		out.Errors = p.Errors
+	case len(placed(err)) > 0:
+		out.Errors = mistakesOf(placed(err))
 	case errors.As(err, &p), errors.As(err, &bind), errors.As(err, &host), errors.As(err, &refusal):
 		out.Errors = []mistake{{Message: err.Error()}}
 	default:

@@ -195,7 +195,7 @@ func (s *Server) gobetweenAdd(c *call, name string, result *convert.Result) erro
 				if tableIn(in.Values, section, key) != nil {
 					return nil, fmt.Errorf("there is already a server of that name, or a %s %s", strings.TrimSuffix(section, "s"), key)
 				}
-				edits = append(edits, edit{[]string{section, key}, tables[key]})
+				edits = append(edits, edit{path: []string{section, key}, value: tables[key]})
 			}
 		}
 		return edits, nil
@@ -219,7 +219,9 @@ func gobetweenError(err error) string {
 	}
 	text := p.Detail
 	for _, m := range p.Errors {
-		text += "; " + m.Message
+		if !strings.Contains(text, m.Message) {
+			text += "; " + m.Message
+		}
 	}
 	return text
 }
@@ -233,10 +235,10 @@ func (s *Server) gobetweenDelete(c *call) (any, error) {
 		if f == nil {
 			return nil, notFound("frontend", name)
 		}
-		edits := []edit{{[]string{"frontends", name}, nil}}
+		edits := []edit{{path: []string{"frontends", name}}}
 		for _, p := range poolsOf(now.Config, f) {
 			if !usedBesides(now.Config, f, p) {
-				edits = append(edits, edit{[]string{"pools", p.Name}, nil})
+				edits = append(edits, edit{path: []string{"pools", p.Name}})
 			}
 		}
 		return edits, nil

@@ -29,7 +29,7 @@ func (p *problem) Error() string { return p.Detail }
 
 // mistake is one error of a configuration, for programs.
 type mistake struct {
-	File    string `json:"file,omitempty" description:"file, line and key are missing for files that the configuration names"`
+	File    string `json:"file,omitempty" description:"file, line and key are missing where a mistake has no place in the configuration"`
 	Line    int    `json:"line,omitempty"`
 	Key     string `json:"key,omitempty"`
 	Pointer string `json:"pointer,omitempty" description:"JSON pointer into the body, in place of file and line, where that was JSON"`
@@ -78,8 +78,10 @@ func asProblem(err error) *problem {
 		p = problemf(fasthttp.StatusConflict, "%v", err)
 	case errors.As(err, &bind), errors.As(err, &host):
 		p = problemf(fasthttp.StatusConflict, "%v%s", err, stays)
+		p.Errors = mistakesOf(placed(err))
 	case errors.As(err, &refusal):
 		p = problemf(refusal.Status, "%v%s", err, stays)
+		p.Errors = mistakesOf(placed(err))
 	default:
 		p = problemf(fasthttp.StatusInternalServerError, "%v%s", err, stays)
 	}
@@ -89,10 +91,30 @@ func asProblem(err error) *problem {
 func mistakesOf[E error](errs []E) (list []mistake) {
 	for _, err := range errs {
 		m := mistake{Message: err.Error()}
-		if e, ok := any(err).(*config.Error); ok {
+		switch e := any(err).(type) {
+		case *config.Error:
+			m.File, m.Line, m.Key = e.File, e.Line, e.Key
+		case *config.Placed:
 			m.File, m.Line, m.Key = e.File, e.Line, e.Key
 		}
 		list = append(list, m)
 	}
 	return list
+}
+
+// placed returns those of the errors in err that say where in a configuration they are.
+func placed(err error) []error {
+	switch e := err.(type) {
+	case *config.Placed:
+		return []error{e}
+	case interface{ Unwrap() []error }:
+		var all []error
+		for _, err := range e.Unwrap() {
+			all = append(all, placed(err)...)
+		}
+		return all
+	case interface{ Unwrap() error }:
+		return placed(e.Unwrap())
+	}
+	return nil
 }

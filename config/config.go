@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"strings"
 	"time"
 )
 
@@ -40,7 +39,7 @@ type Config struct {
 	// point to.
 	at func(field any) *Error
 
-	// place finds where the key with this path stands, as at does; a function for the same reason.
+	// place finds where the key with this path stands, as at does, and by "" the file; a function for the same reason.
 	place func(path string) *Error
 
 	// reach is what Reach returns, a function for the same reason.
@@ -57,17 +56,6 @@ func (c *Config) At(field any) string {
 		}
 	}
 	return ""
-}
-
-// Locate returns err, which begins with a key and a colon, with the file and the line of that key before it. Where the file
-// does not have the key, err is returned as it is. Safe from any goroutine.
-func (c *Config) Locate(err error) error {
-	if key, _, ok := strings.Cut(err.Error(), ": "); ok && c.place != nil {
-		if e := c.place(key); e != nil {
-			return fmt.Errorf("%s:%d: %w", escape(e.File), e.Line, err)
-		}
-	}
-	return err
 }
 
 // Mistake returns a mistake that shows only later, at the place of field as At has it. Safe from any goroutine.

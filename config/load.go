@@ -92,6 +92,9 @@ func (d *decoder) positions() (at func(field any) *Error, place func(path string
 	// It is asked when something is wrong, and rarely: no second map.
 	place = func(path string) *Error {
 		var found *Error
+		if path == "" {
+			return &Error{File: file}
+		}
 		for _, p := range all {
 			if p.path == path && (found == nil || p.line < found.Line) {
 				found = &Error{File: file, Line: p.line, Key: p.path}

@@ -383,7 +383,7 @@ func TestSourceThatIsNotOurs(t *testing.T) {
 	_, err := r.d.Apply(testConfig(nil, func(c *config.Config) {
 		c.Pools[0].Source = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 	}))
-	if err == nil || !strings.Contains(err.Error(), "pools.p.source: 192.0.2.1: bind: cannot assign requested address (no interface") {
+	if err == nil || !strings.Contains(err.Error(), "pools.p.source[0]: 192.0.2.1: bind: cannot assign requested address (no interface") {
 		t.Errorf("got %v", err)
 	}
 	hearEnd(t, r.dial(), "as before")

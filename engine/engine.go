@@ -218,7 +218,7 @@ func (e *Engine) Prepare(next *balancer.Snapshot) (balancer.Plan, error) {
 						p.wanted[key].close()
 					}
 				}
-				return nil, &BindError{f.Config.Name, a, key.udp, err}
+				return nil, &BindError{f.Config.BindKey(a), f.Config.Name, a, key.udp, err}
 			}
 			p.wanted[key] = &bound{binding: b, front: f}
 		}

@@ -35,19 +35,18 @@ func CheckHost(cfg *config.Config) []error {
 		}
 	}
 	for _, f := range cfg.Frontends {
-		key := "frontends." + f.Name + ".bind"
 		told := map[netip.Addr]bool{} // ranges have an address many times
 		refused := false
 		for _, a := range f.Addresses {
 			switch {
 			case a.IsUnix():
-				note(checkUnix(key, a.Path))
+				note(checkUnix(f.BindKey(a), a.Path))
 			case !told[a.IP.Addr()]:
 				told[a.IP.Addr()] = true
-				note(checkLocal(key, a.IP.Addr()))
+				note(checkLocal(f.BindKey(a), a.IP.Addr()))
 			}
 			if !refused && (cfg.Engine.User == "" || os.Geteuid() == 0) { // else root is to start it
-				err := checkPort(key, a)
+				err := checkPort(f.BindKey(a), a)
 				note(err)
 				refused = err != nil
 			}
@@ -57,17 +56,23 @@ func CheckHost(cfg *config.Config) []error {
 		note(checkPort("admin.bind", a))
 	}
 	for _, p := range cfg.Pools {
-		for _, source := range p.Source {
-			note(checkLocal("pools."+p.Name+".source", source))
+		for i, source := range p.Source {
+			note(checkLocal(sourceKey(p, i), source))
 		}
-		for _, b := range p.Backends {
-			note(checkZone("pools."+p.Name+".backends", b.Address))
+		for i, b := range p.Backends {
+			note(checkZone(backendKey(p, i), b.Address))
 		}
 	}
 	for _, err := range checkDatagrams(cfg) {
 		note(err)
 	}
 	return errs
+}
+
+func sourceKey(p *config.Pool, i int) string { return fmt.Sprintf("pools.%s.source[%d]", p.Name, i) }
+
+func backendKey(p *config.Pool, i int) string {
+	return fmt.Sprintf("pools.%s.backends[%d].address", p.Name, i)
 }
 
 // checkHost returns the first of what a reload finds this host not to have; awe4lb check tells all of it.

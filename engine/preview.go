@@ -42,7 +42,7 @@ func (e *Engine) Preview(next *balancer.Snapshot) ([]balancer.Change, error) {
 			if old == nil {
 				if _, ok := back[key]; !ok {
 					if err := e.tryAddress(key, wanted); err != nil {
-						return nil, &BindError{f.Config.Name, key.address, key.udp, err}
+						return nil, &BindError{f.Config.BindKey(key.address), f.Config.Name, key.address, key.udp, err}
 					}
 				}
 				note(key.address, "added", "")

@@ -18,6 +18,7 @@ import (
 
 // BindError says which address could not be listened on, for whom, and why.
 type BindError struct {
+	Key      string // of the entry of bind
 	Frontend string
 	Address  config.Address
 	UDP      bool
@@ -40,7 +41,7 @@ func (e *BindError) Error() string {
 	case errors.Is(e.Err, unix.EACCES) && !e.Address.IsUnix():
 		hint = portHint(e.Address)
 	}
-	return fmt.Sprintf("frontends.%s.bind: %s: %v%s", e.Frontend, e.Address, e.Err, hint)
+	return fmt.Sprintf("%s: %s: %v%s", e.Key, e.Address, e.Err, hint)
 }
 
 func (e *BindError) Unwrap() error { return e.Err }
@@ -123,10 +124,10 @@ func bindSocket(a config.Address, kind int, reusePort bool) (int, error) {
 // checkSources makes sure that the addresses to connect from are this host's: found out now, and not by the first client.
 func checkSources(cfg *config.Config) error {
 	for _, p := range cfg.Pools {
-		for _, source := range p.Source {
+		for i, source := range p.Source {
 			fd, err := bindSocket(config.Address{IP: netip.AddrPortFrom(source, 0)}, unix.SOCK_STREAM, false)
 			if err != nil {
-				return &HostError{"pools." + p.Name + ".source",
+				return &HostError{sourceKey(p, i),
 					fmt.Errorf("%s: %w (no interface of this host has that address)", source, err)}
 			}
 			_ = unix.Close(fd)

@@ -16,14 +16,20 @@ var zones sync.Map
 func learnZones(cfg *config.Config) error {
 	for _, f := range cfg.Frontends {
 		for _, a := range f.Addresses {
-			if err := checkZone("frontends."+f.Name+".bind", a); err != nil {
+			if a.IP.Addr().Zone() == "" {
+				continue
+			}
+			if err := checkZone(f.BindKey(a), a); err != nil {
 				return err
 			}
 		}
 	}
 	for _, p := range cfg.Pools {
-		for _, b := range p.Backends {
-			if err := checkZone("pools."+p.Name+".backends", b.Address); err != nil {
+		for i, b := range p.Backends {
+			if b.Address.IP.Addr().Zone() == "" {
+				continue
+			}
+			if err := checkZone(backendKey(p, i), b.Address); err != nil {
 				return err
 			}
 		}

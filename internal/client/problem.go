@@ -26,10 +26,13 @@ type Mistake struct {
 	Message string `json:"message"` // the whole line
 }
 
-// Error returns the detail, with each mistake on a line before it.
+// Error returns the detail, with each mistake that it does not have on a line before it.
 func (p *Problem) Error() string {
 	var b strings.Builder
 	for _, m := range p.Errors {
+		if strings.Contains(p.Detail, m.Message) {
+			continue
+		}
 		b.WriteString(human.Printable(m.Message) + "\n")
 	}
 	b.WriteString(human.Printable(p.Detail))
