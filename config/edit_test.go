@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -66,7 +68,7 @@ func TestEdit(t *testing.T) {
 		"a backend less":        {"pools.web.backends", backend(`[{ address = "10.0.0.1:80" }, { address = "10.0.0.3:80" }]`), "  { address = \"10.0.0.2:80\", weight = 2 }, # second\n", ""},
 		"the last backend less": {"pools.web.backends", backend(`[{ address = "10.0.0.1:80" }, { address = "10.0.0.2:80", weight = 2 }]`), "  { address = \"10.0.0.3:80\" } # third\n", ""},
 		"a backend more": {"pools.web.backends", backend(`[{ address = "10.0.0.1:80" }, { address = "10.0.0.2:80", weight = 2 }, { address = "10.0.0.3:80" }, { address = "10.0.0.4:80" }]`),
-			"\"10.0.0.3:80\" } # third", "\"10.0.0.3:80\" },\n  { address = \"10.0.0.4:80\" } # third"},
+			"\"10.0.0.3:80\" } # third", "\"10.0.0.3:80\" }, # third\n  { address = \"10.0.0.4:80\" }"},
 		"another weight": {"pools.web.backends", backend(`[{ address = "10.0.0.1:80" }, { address = "10.0.0.2:80", weight = 3 }, { address = "10.0.0.3:80" }]`), "weight = 2", "weight = 3"},
 		"nothing":        {"pools.web", web, "", ""},
 	} {
@@ -76,6 +78,67 @@ func TestEdit(t *testing.T) {
 				t.Errorf("%v\ngot:\n%s\nwant:\n%s", err, got, want)
 			}
 		})
+	}
+}
+
+// TestEditArrays: what is written is as tidy as what was there, a comment stays beside the element it is about, and goes with it.
+func TestEditArrays(t *testing.T) {
+	for _, c := range []struct{ old, is, want string }{
+		// On one line.
+		{"[1, 2]", "[1]", "[1]"},
+		{"[ 1, 2 ]", "[1]", "[ 1 ]"},
+		{"[1, 2,]", "[1]", "[1,]"},
+		{"[1, 2, ]", "[1]", "[1, ]"},
+		{"[1, 2, 3] # all", "[2, 3]", "[2, 3] # all"},
+		{"[ 1, 2 ]", "[2]", "[ 2 ]"},
+		{"[1 , 2 , 3]", "[1, 3]", "[1 , 3]"},
+		{"[1, 2]", "[]", "[]"},
+		{"[1, 2]", "[1, 2, 3]", "[1, 2, 3]"},
+		{"[1, 2, ]", "[1, 2, 3]", "[1, 2, 3, ]"},
+		{"[1, 2]", "[0, 1, 2]", "[0, 1, 2]"},
+		{"[1, 3]", "[1, 2, 3]", "[1, 2, 3]"},
+		{"[]", "[1]", "[1]"},
+		{"[ ]", "[1, 2]", "[1, 2]"},
+		{"[1, 2, 3, 4]", "[1, 9, 3]", "[1, 9, 3]"},
+		// One on each.
+		{"[\n  1, # one\n  2, # two\n]", "[1]", "[\n  1, # one\n]"},
+		{"[\n  1, # one\n  2 # two\n]", "[1]", "[\n  1, # one\n]"},
+		{"[\n  1, # one\n  2 # two\n]", "[2]", "[\n  2 # two\n]"},
+		{"[\n  1, # one\n  2 # two\n]", "[1, 2, 3]", "[\n  1, # one\n  2, # two\n  3\n]"},
+		{"[\n  1, # one\n  2, # two\n  # more here\n]", "[1, 2, 3]", "[\n  1, # one\n  2, # two\n  3,\n  # more here\n]"},
+		{"[\n  1, # one\n  2, # two\n]", "[0, 1, 2]", "[\n  0,\n  1, # one\n  2, # two\n]"},
+		{"[\n  # the first\n  1, # one\n  2, # two\n]", "[1, 5, 2]", "[\n  # the first\n  1, # one\n  5,\n  2, # two\n]"},
+		{"[\n  1, # one\n  2, # two\n  3, # three\n  4, # four\n]", "[2, 4]", "[\n  2, # two\n  4, # four\n]"},
+		{"[\n  1, # one\n  2, # two\n  3, # three\n]", "[1, 8, 9]", "[\n  1, # one\n  8, # two\n  9, # three\n]"},
+		{"[\n  # how to add one\n  1, # one\n]", "[]", "[\n  # how to add one\n]"},
+		{"[\n  # how to add one\n]", "[1]", "[\n  # how to add one\n  1,\n]"},
+		{"[\n  1, # one\n]", "[]", "[]"},
+		{"[ # mine\n  1,\n]", "[]", "[ # mine\n]"},
+		// A mixture.
+		{"[ 1, # one\n  2 ] # end", "[2]", "[ 2 ] # end"},
+		{"[ 1, # one\n  2 ] # end", "[1]", "[ 1, # one\n  ] # end"},
+		{"[ 1, # one\n  2 ] # end", "[1, 2, 3]", "[ 1, # one\n  2,\n  3 ] # end"},
+		{"[\n  1, 2, # low\n  3, 4, # high\n]", "[2, 3, 4]", "[\n  2, # low\n  3, 4, # high\n]"},
+		{"[\n  1, 2, # low\n  3, 4, # high\n]", "[1, 3, 4]", "[\n  1, # low\n  3, 4, # high\n]"},
+		{"[\n  1, 2, # low\n  3, 4 # high\n]", "[1, 2, 3]", "[\n  1, 2, # low\n  3 # high\n]"},
+		{"[\n  1, 2, # low\n  3, 4 # high\n]", "[3, 4]", "[\n  3, 4 # high\n]"},
+		{"[\n    1 # one\n  , 2 # two\n  , 3 # three\n]", "[1, 3]", "[\n    1 # one\n  , 3 # three\n]"},
+		{"[\n    1 # one\n  , 2 # two\n]", "[1]", "[\n    1 # one\n]"},
+		{"[\n    1 # one\n  , 2 # two\n]", "[1, 2, 3]", "[\n    1 # one\n  , 2 # two\n  , 3\n]"},
+		{"[\r\n  1, # one\r\n  2, # two\r\n]", "[1, 2, 3]", "[\r\n  1, # one\r\n  2, # two\r\n  3,\r\n]"},
+		{"[\r\n  1, # one\r\n  2, # two\r\n]", "[2]", "[\r\n  2, # two\r\n]"},
+	} {
+		got, err := Edit([]byte("a = "+c.old+"\nb = 1\n"), []string{"a"}, tomlTable(t, "a = "+c.is)["a"])
+		if want := "a = " + c.want + "\nb = 1\n"; err != nil || string(got) != want {
+			t.Errorf("%q to %s: %v\ngot  %q\nwant %q", c.old, c.is, err, got, want)
+		}
+	}
+
+	// A backend that is told apart by its address keeps its comment, whatever else changes at once.
+	old := "backends = [\n  { address = \"a:1\" }, # a\n  { address = \"b:1\" }, # b\n  { address = \"c:1\", weight = 2 }, # c\n]\n"
+	got, err := Edit([]byte(old), []string{"backends"}, tomlTable(t, "b = [{ address = \"b:1\", weight = 9 }, { address = \"c:1\" }]")["b"])
+	if want := "backends = [\n  { address = \"b:1\", weight = 9 }, # b\n  { address = \"c:1\" }, # c\n]\n"; err != nil || string(got) != want {
+		t.Errorf("%v\ngot  %q\nwant %q", err, got, want)
 	}
 }
 
@@ -166,6 +229,132 @@ func FuzzEdit(f *testing.F) {
 			}
 		}
 	})
+}
+
+// FuzzEditArray makes random arrays, in every way of spreading them over lines, and random edits of some elements: the values are
+// right, a comment on a line of its own stays, and one beside an element that stays alone on its line is still beside it; no comma
+// is left before a bracket where none was.
+func FuzzEditArray(f *testing.F) {
+	for seed := range uint64(50) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		text, values, own, beside := randomArray(r)
+		if _, err := ParseDocument("x", []byte(text)); err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		next := 100
+		for range 4 {
+			is := slices.Clone(values)
+			for range 1 + r.IntN(3) {
+				next++
+				v := any(map[string]any{"address": fmt.Sprint(next)})
+				switch at := r.IntN(len(is) + 1); {
+				case r.IntN(3) == 0:
+					is = slices.Insert(is, at, v)
+				case at == len(is):
+				case r.IntN(2) == 0:
+					is = slices.Delete(is, at, at+1)
+				default:
+					is[at] = map[string]any{"address": is[at].(map[string]any)["address"], "weight": int64(next)}
+				}
+			}
+			got, err := Edit([]byte(text), []string{"a"}, is)
+			if err != nil {
+				t.Fatalf("%v to %v: %v\n%s", values, is, err, text)
+			}
+			said := fmt.Sprintf("%v to %v:\n%s\nbecame\n%s", values, is, text, got)
+			if now := tomlTable(t, string(got)); !reflect.DeepEqual(now["a"], is) && len(is) > 0 || now["b"] != int64(1) {
+				t.Fatal(said)
+			}
+			for _, comment := range own {
+				if !strings.Contains(string(got), comment) {
+					t.Fatalf("lost %q: %s", comment, said)
+				}
+			}
+			for address, comment := range beside {
+				if !slices.ContainsFunc(is, func(v any) bool { return v.(map[string]any)["address"] == address }) {
+					delete(beside, address)
+					if strings.Contains(string(got), comment) && !regexp.MustCompile(`address = "\d+".*`+comment).Match(got) { // of what took its place
+						t.Fatalf("%q is beside nothing: %s", comment, said)
+					}
+				} else if !regexp.MustCompile(`"` + address + `".*` + comment).Match(got) {
+					t.Fatalf("%q is not beside %s: %s", comment, address, said)
+				}
+			}
+			if dangling := regexp.MustCompile(`,[ \t]*\]`); dangling.Match(got) && !dangling.MatchString(text) || regexp.MustCompile(`(?m)[ \t]\r?$`).Match(got) {
+				t.Fatal(said)
+			}
+			text, values = string(got), is
+		}
+	})
+}
+
+// randomArray returns a text with the array a, what is in it, the comments in it that have a line to themselves, and those beside
+// elements that have one.
+func randomArray(r *rand.Rand) (text string, values []any, own []string, beside map[string]string) {
+	beside = map[string]string{}
+	var b strings.Builder
+	nl := []string{"\n", "\r\n"}[r.IntN(2)]
+	comment := func() string {
+		own = append(own, fmt.Sprintf("# own %d.", len(own)))
+		return own[len(own)-1]
+	}
+	n, lines, commaFirst := r.IntN(6), r.IntN(3), false // lines: none, each, some
+	commaFirst = lines == 1 && r.IntN(4) == 0
+	b.WriteString("a = [")
+	alone := false // the line has begun, with nothing on it yet
+	newLine := func() {
+		b.WriteString(nl)
+		for r.IntN(4) == 0 && !(commaFirst && len(values) > 0) {
+			b.WriteString("  " + comment() + nl)
+		}
+		b.WriteString("  ")
+		alone = true
+	}
+	if lines == 1 || lines == 2 && r.IntN(2) == 0 {
+		if r.IntN(6) == 0 {
+			b.WriteString(" " + comment())
+		}
+		newLine()
+	} else if r.IntN(2) == 0 {
+		b.WriteString(" ")
+	}
+	for i := range n {
+		address := fmt.Sprint(i)
+		values = append(values, map[string]any{"address": address})
+		if commaFirst && i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "{ address = %q }", address)
+		breaks := lines == 1 || lines == 2 && r.IntN(2) == 0
+		switch {
+		case commaFirst:
+		case i+1 < n || breaks && r.IntN(2) == 0:
+			b.WriteString(",")
+		}
+		switch {
+		case breaks:
+			if r.IntN(2) == 0 {
+				c := fmt.Sprintf(" # of %d.", i)
+				b.WriteString(c)
+				if alone {
+					beside[address] = c[1:]
+				}
+			}
+			if i+1 == n {
+				b.WriteString(nl)
+				break
+			}
+			newLine()
+		case i+1 < n:
+			b.WriteString(" ")
+			alone = false
+		}
+	}
+	b.WriteString("]" + nl + "b = 1" + nl)
+	return b.String(), values, own, beside
 }
 
 func randomName(r *rand.Rand) string { return []string{"a", "b", "c c", "d.d"}[r.IntN(4)] }
