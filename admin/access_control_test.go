@@ -91,6 +91,10 @@ func (g *guarded) send(method, path, body string, change func(*http.Request)) (*
 	return res, string(text)
 }
 
+func basic(name, password string) func(*http.Request) {
+	return func(r *http.Request) { r.SetBasicAuth(name, password) }
+}
+
 func bearer(secret string) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+secret) }
 }
@@ -217,8 +221,8 @@ func TestLoginsEndWithTheirUsers(t *testing.T) {
 func TestGuessing(t *testing.T) {
 	g := newGuarded(t, nil)
 	wrong := 0
-	for range 3 * guesses {
-		res, _ := g.send("GET", "/api/v1/status", "", bearer("wrong"))
+	for i := range 3 * guesses {
+		res, _ := g.send("GET", "/api/v1/status", "", bearer(fmt.Sprint("wrong ", i)))
 		if res.StatusCode == 401 {
 			wrong++
 		} else if res.StatusCode != 429 || res.Header.Get("Retry-After") == "" {
@@ -266,6 +270,54 @@ func TestGuessingAtOnce(t *testing.T) {
 	// A machine that is slow gives time for more.
 	if n, most := wrong.Load(), guesses+int32(time.Since(begun)/guessEvery); n < guesses || n > most {
 		t.Errorf("%d guesses were tried; want %d, at most %d", n, guesses, most)
+	}
+}
+
+// TestSameMistakeAgain: a program with a password or a token of yesterday tries it again and again; that is no guessing, and does
+// not keep others out who come from the same address. It tells nobody what it was: who has to wait is told nothing else.
+func TestSameMistakeAgain(t *testing.T) {
+	g := newGuarded(t, nil)
+	ask := func(set func(*http.Request)) int {
+		t.Helper()
+		res, _ := g.send("GET", "/api/v1/status", "", set)
+		return res.StatusCode
+	}
+	stale := []func(*http.Request){
+		basic("operate", "yesterday's"), basic("nobody", "yesterday's"), bearer("a token of yesterday's"),
+	}
+	for range 2 * guesses {
+		for i, set := range stale {
+			if code := ask(set); code != 401 {
+				t.Fatalf("%d: %d; want 401", i, code)
+			}
+		}
+	}
+	if code := ask(basic("operate", "operate"+secretOf)); code != 200 {
+		t.Errorf("the right one: %d", code)
+	}
+	for i := range guesses { // of which each is another
+		ask(basic("operate", fmt.Sprint("guess ", i)))
+	}
+	for i, set := range append(stale, basic("operate", "operate"+secretOf), basic("operate", "guess 1")) {
+		if code := ask(set); code != 429 {
+			t.Errorf("%d, after guessing: %d; want 429", i, code)
+		}
+	}
+}
+
+// TestWrongsAreForgotten: what is remembered of wrong credentials is bounded, belongs to who showed them, and ends with the users.
+func TestWrongsAreForgotten(t *testing.T) {
+	a, b := netip.MustParsePrefix("10.0.0.1/32"), netip.MustParsePrefix("10.0.0.2/32")
+	w := newWrongs()
+	w.add(a, "basic", "x", "y")
+	if !w.has(a, "basic", "x", "y") || w.has(b, "basic", "x", "y") || w.has(a, "bearer", "x", "y") || w.has(a, "basic", "xy", "") {
+		t.Error("it is taken for another, or not known again")
+	}
+	for i := range 3 * maxWrongs {
+		w.add(b, "basic", "x", fmt.Sprint(i))
+	}
+	if len(w.known) > maxWrongs || w.has(a, "basic", "x", "y") || !w.has(b, "basic", "x", fmt.Sprint(3*maxWrongs-1)) {
+		t.Errorf("%d are known", len(w.known))
 	}
 }
 

@@ -134,7 +134,8 @@ func (s *Server) identify(c *fasthttp.RequestCtx) (identity, error) {
 		scheme, rest, _ := strings.Cut(header, " ")
 		switch strings.ToLower(scheme) {
 		case "bearer":
-			return s.prove(c, func(a *access) (identity, bool) { return a.bearer(strings.TrimSpace(rest)) })
+			secret := strings.TrimSpace(rest)
+			return s.prove(c, []string{"bearer", secret}, func(a *access) (identity, bool) { return a.bearer(secret) })
 		case "basic":
 			name, password, ok := basicAuth(rest)
 			if !ok {
@@ -157,15 +158,21 @@ func (s *Server) identify(c *fasthttp.RequestCtx) (identity, error) {
 	return identity{how: "anonymous", role: a.anonymous}, nil
 }
 
-// prove tests credentials, unless too many wrong ones came from where they come.
-func (s *Server) prove(c *fasthttp.RequestCtx, test func(*access) (identity, bool)) (identity, error) {
-	source := from(c)
+// prove tests credentials, unless too many wrong ones came from where they come. The same ones again are none: who shows them
+// learns nothing. But that is only for who does not have to wait, else one could find out for nothing what others have shown.
+func (s *Server) prove(c *fasthttp.RequestCtx, shown []string, test func(*access) (identity, bool)) (identity, error) {
+	source, a := from(c), s.access.Load()
 	if wait := s.guesses.wait(source, time.Now()); wait > 0 {
 		return identity{}, tooMany(wait)
 	}
-	who, ok := test(s.access.Load())
+	if a.wrongs.has(sourceOf(source), shown...) {
+		return identity{}, s.unauthorized(c, "wrong credentials")
+	}
+	who, ok := test(a)
 	if !ok {
-		s.guesses.wrong(source, time.Now())
+		if a.wrongs.add(sourceOf(source), shown...) {
+			s.guesses.wrong(source, time.Now())
+		}
 		return identity{}, s.unauthorized(c, "wrong credentials")
 	}
 	return who, nil
@@ -174,13 +181,16 @@ func (s *Server) prove(c *fasthttp.RequestCtx, test func(*access) (identity, boo
 // provePassword is prove for a password. Who has to wait for its turn is asked again then whether it may: hundreds that come at
 // once would all have come before the first of them was wrong.
 func (s *Server) provePassword(c *fasthttp.RequestCtx, name, password string) (identity, error) {
+	a, source, shown := s.access.Load(), sourceOf(from(c)), []string{"basic", name, password}
 	if wait := s.guesses.wait(from(c), time.Now()); wait > 0 {
 		return identity{}, tooMany(wait)
 	}
-	if who, ok := s.access.Load().basicAgain(name, password); ok {
+	if who, ok := a.basicAgain(name, password); ok {
 		return who, nil
 	}
-	source := sourceOf(from(c))
+	if a.wrongs.has(source, shown...) {
+		return identity{}, s.unauthorized(c, "wrong credentials")
+	}
 	if err := s.queue.enter(source); err != nil {
 		return identity{}, err
 	}
@@ -190,7 +200,7 @@ func (s *Server) provePassword(c *fasthttp.RequestCtx, name, password string) (i
 	if s.clients.hasGone(c.Conn()) {
 		return identity{}, problemf(fasthttp.StatusServiceUnavailable, "the connection had to give way to another")
 	}
-	return s.prove(c, func(a *access) (identity, bool) { return a.basic(name, password) })
+	return s.prove(c, shown, func(a *access) (identity, bool) { return a.basic(name, password) })
 }
 
 func tooMany(wait time.Duration) error {

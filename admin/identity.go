@@ -53,7 +53,7 @@ func (i identity) String() string {
 	return i.how + ":" + i.name
 }
 
-// access is who may do what, as the configuration says. Immutable but for the cache.
+// access is who may do what, as the configuration says. Immutable but for what it remembers of credentials shown.
 type access struct {
 	anonymous role
 	users     map[string]user
@@ -64,6 +64,7 @@ type access struct {
 	upgrade   []string
 	gobetween bool // admin.compat
 	verified  *verified
+	wrongs    *wrongs
 }
 
 type user struct {
@@ -80,7 +81,7 @@ type token struct {
 // newAccess reads what c says, and the files it names.
 func newAccess(c *config.Admin) (*access, error) {
 	a := &access{anonymous: roleOf(c.Anonymous), users: map[string]user{}, hosts: map[string]bool{}, allowExec: c.AllowExec, upgrade: c.Upgrade, gobetween: c.Compat == "gobetween",
-		verified: newVerified(time.Minute)}
+		verified: newVerified(time.Minute), wrongs: newWrongs()}
 	for _, u := range c.Users {
 		a.users[u.Name] = user{[]byte(u.PasswordHash), roleOf(u.Role)}
 	}

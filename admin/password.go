@@ -154,3 +154,54 @@ func (v *verified) check(name, password string, hash []byte) bool {
 	v.until[v.sumOf(name, password, hash)] = time.Now().Add(v.life)
 	return true
 }
+
+// maxWrongs is how many wrong credentials are remembered, of all sources.
+const maxWrongs = 1024
+
+// wrongs remembers which credentials were wrong, so that a program that shows those of yesterday each minute is not taken for one
+// that guesses. It keeps no secret but a keyed hash of it, under a key that never leaves the process.
+type wrongs struct {
+	key []byte
+
+	// Guarded by mu.
+	mu     sync.Mutex
+	known  map[[sha256.Size]byte]bool
+	oldest [][sha256.Size]byte // in the order in which they came
+}
+
+func newWrongs() *wrongs {
+	w := &wrongs{key: make([]byte, 32), known: map[[sha256.Size]byte]bool{}}
+	_, _ = rand.Read(w.key)
+	return w
+}
+
+func (w *wrongs) sumOf(source netip.Prefix, parts ...string) [sha256.Size]byte {
+	mac := hmac.New(sha256.New, w.key)
+	for _, part := range append(parts, source.String()) {
+		mac.Write([]byte(strconv.Itoa(len(part)) + ":" + part))
+	}
+	return [sha256.Size]byte(mac.Sum(nil))
+}
+
+// has reports whether a source has shown these before.
+func (w *wrongs) has(source netip.Prefix, parts ...string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.known[w.sumOf(source, parts...)]
+}
+
+// add notes that a source has shown these, and reports whether it is for the first time. The oldest gives way.
+func (w *wrongs) add(source netip.Prefix, parts ...string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sum := w.sumOf(source, parts...)
+	if w.known[sum] {
+		return false
+	}
+	if len(w.oldest) == maxWrongs {
+		delete(w.known, w.oldest[0])
+		w.oldest = append(w.oldest[:0], w.oldest[1:]...)
+	}
+	w.known[sum], w.oldest = true, append(w.oldest, sum)
+	return true
+}
