@@ -120,23 +120,50 @@ func (e *editor) rewrite(s *statement, path []string, value any) {
 // splice puts text in the place of a span.
 func (e *editor) splice(at span, text string) { e.text = e.text[:at.from] + text + e.text[at.to:] }
 
-// remove takes away what headers and assignments say of path, with the comments between two lines of it.
+// remove takes away what headers and assignments say of path, with the comments between two lines of it, and with one of the blank
+// lines around a table, so that tables that come and go leave none.
 func (e *editor) remove(path []string) {
-	all := partsOf(e.text).statements
-	var out strings.Builder
-	at, last := 0, -2
-	for i, s := range all {
+	type run struct {
+		from, to, last int
+		table          bool
+	}
+	var runs []run
+	for i, s := range partsOf(e.text).statements {
 		if !hasPrefix(s.path, path) {
 			continue
 		}
 		from, to := e.lines(s.span)
-		if last != i-1 {
-			out.WriteString(e.text[at:from])
+		if n := len(runs) - 1; n >= 0 && runs[n].last == i-1 {
+			runs[n].to, runs[n].last = to, i
+		} else {
+			runs = append(runs, run{from, to, i, s.header})
 		}
-		at, last = to, i
 	}
-	out.WriteString(e.text[at:])
-	e.text = out.String()
+	for _, r := range slices.Backward(runs) {
+		before, after := e.text[:r.from], e.text[r.to:]
+		if rest, blank := withoutBlankLine(after); r.table && (after == "" || blank) {
+			if less, ok := withoutLastBlankLine(before); ok {
+				before = less
+			} else if before == "" {
+				after = rest
+			}
+		}
+		e.text = before + after
+	}
+}
+
+// withoutBlankLine returns text without the blank line it begins with, and whether it does.
+func withoutBlankLine(text string) (string, bool) {
+	if rest, ok := strings.CutPrefix(text, "\r\n"); ok {
+		return rest, true
+	}
+	return strings.CutPrefix(text, "\n")
+}
+
+// withoutLastBlankLine returns text without the blank line it ends with, and whether it does.
+func withoutLastBlankLine(text string) (string, bool) {
+	line := strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+	return line, line != text && (line == "" || strings.HasSuffix(line, "\n"))
 }
 
 // lines widens a span to whole lines.

@@ -142,6 +142,31 @@ func TestEditArrays(t *testing.T) {
 	}
 }
 
+// TestEditComesBack: a table that is added and removed again, as programs do a thousand times, leaves the text as it was.
+func TestEditComesBack(t *testing.T) {
+	for _, text := range []string{commented, "[pools.a]\nbackends = []\n", "[pools.a]\nbackends = []\n\n[frontends.b]\nbind = []\n", "[pools.a]\r\nbackends = []\r\n",
+		"[frontends.b]\nbind = []\n\n\n# end\n"} {
+		for _, path := range [][]string{{"pools", "new"}, {"pools", "a", "health"}, {"frontends", "new"}, {"pools", "web", "persistence"}} {
+			value := map[string]any{"kind": "x", "tls": map[string]any{"ca": "y"}}
+			if len(path) == 3 && valueAt(tomlTable(t, text), path[:2]) == nil {
+				continue
+			}
+			added, err := Edit([]byte(text), path, value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := Edit(added, path, nil); err != nil || string(got) != text {
+				t.Errorf("%v: %v\nwas %q\nis  %q", path, err, text, got)
+			}
+		}
+	}
+	// What stood between others does not leave two blank lines, nor none.
+	got, err := Edit([]byte("[pools.a]\nx = 1\n\n[pools.b]\nx = 1\n\n[pools.c]\nx = 1\n"), []string{"pools", "b"}, nil)
+	if want := "[pools.a]\nx = 1\n\n[pools.c]\nx = 1\n"; err != nil || string(got) != want {
+		t.Errorf("%v %q", err, got)
+	}
+}
+
 // TestEditShapes: whatever way a table is written in.
 func TestEditShapes(t *testing.T) {
 	for _, text := range []string{
