@@ -66,7 +66,7 @@ func TestEdit(t *testing.T) {
 		"a pool removed":        {"pools.dns", nil, "[pools.dns]\nbackends = []\n", ""},
 		"a new pool":            {"pools.new", map[string]any{"backends": []any{}}, "[pools.dns]\nbackends = []\n", "[pools.dns]\nbackends = []\n\n[pools.new]\nbackends = []\n"},
 		"a backend less":        {"pools.web.backends", backend(`[{ address = "10.0.0.1:80" }, { address = "10.0.0.3:80" }]`), "  { address = \"10.0.0.2:80\", weight = 2 }, # second\n", ""},
-		"the last backend less": {"pools.web.backends", backend(`[{ address = "10.0.0.1:80" }, { address = "10.0.0.2:80", weight = 2 }]`), "  { address = \"10.0.0.3:80\" } # third\n", ""},
+		"the last backend less": {"pools.web.backends", backend(`[{ address = "10.0.0.1:80" }, { address = "10.0.0.2:80", weight = 2 }]`), ", # second\n  { address = \"10.0.0.3:80\" } # third\n", " # second\n"},
 		"a backend more": {"pools.web.backends", backend(`[{ address = "10.0.0.1:80" }, { address = "10.0.0.2:80", weight = 2 }, { address = "10.0.0.3:80" }, { address = "10.0.0.4:80" }]`),
 			"\"10.0.0.3:80\" } # third", "\"10.0.0.3:80\" }, # third\n  { address = \"10.0.0.4:80\" }"},
 		"another weight": {"pools.web.backends", backend(`[{ address = "10.0.0.1:80" }, { address = "10.0.0.2:80", weight = 3 }, { address = "10.0.0.3:80" }]`), "weight = 2", "weight = 3"},
@@ -102,7 +102,7 @@ func TestEditArrays(t *testing.T) {
 		{"[1, 2, 3, 4]", "[1, 9, 3]", "[1, 9, 3]"},
 		// One on each.
 		{"[\n  1, # one\n  2, # two\n]", "[1]", "[\n  1, # one\n]"},
-		{"[\n  1, # one\n  2 # two\n]", "[1]", "[\n  1, # one\n]"},
+		{"[\n  1, # one\n  2 # two\n]", "[1]", "[\n  1 # one\n]"},
 		{"[\n  1, # one\n  2 # two\n]", "[2]", "[\n  2 # two\n]"},
 		{"[\n  1, # one\n  2 # two\n]", "[1, 2, 3]", "[\n  1, # one\n  2, # two\n  3\n]"},
 		{"[\n  1, # one\n  2, # two\n  # more here\n]", "[1, 2, 3]", "[\n  1, # one\n  2, # two\n  3,\n  # more here\n]"},
@@ -116,7 +116,7 @@ func TestEditArrays(t *testing.T) {
 		{"[ # mine\n  1,\n]", "[]", "[ # mine\n]"},
 		// A mixture.
 		{"[ 1, # one\n  2 ] # end", "[2]", "[ 2 ] # end"},
-		{"[ 1, # one\n  2 ] # end", "[1]", "[ 1, # one\n  ] # end"},
+		{"[ 1, # one\n  2 ] # end", "[1]", "[ 1 # one\n  ] # end"},
 		{"[ 1, # one\n  2 ] # end", "[1, 2, 3]", "[ 1, # one\n  2,\n  3 ] # end"},
 		{"[\n  1, 2, # low\n  3, 4, # high\n]", "[2, 3, 4]", "[\n  2, # low\n  3, 4, # high\n]"},
 		{"[\n  1, 2, # low\n  3, 4, # high\n]", "[1, 3, 4]", "[\n  1, # low\n  3, 4, # high\n]"},
@@ -158,6 +158,17 @@ func TestEditComesBack(t *testing.T) {
 			if got, err := Edit(added, path, nil); err != nil || string(got) != text {
 				t.Errorf("%v: %v\nwas %q\nis  %q", path, err, text, got)
 			}
+		}
+	}
+	// So too for elements.
+	for _, text := range []string{"[1]", "[ 1, 2, ]", "[\n  1, # one\n  2 # two\n]", "[\n  1,\n]", "[\n  1\n  , 2 # two\n]", "[\n  # none\n]", "[]"} {
+		was, _ := tomlTable(t, "a = "+text)["a"].([]any)
+		more, err := Edit([]byte("a = "+text), []string{"a"}, append(slices.Clone(was), int64(9)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Edit(more, []string{"a"}, append([]any{}, was...)); err != nil || string(got) != "a = "+text {
+			t.Errorf("%v: was %q, is %q", err, text, got)
 		}
 	}
 	// What stood between others does not leave two blank lines, nor none.

@@ -261,6 +261,9 @@ func (a *array) remove(i int) {
 		}
 		a.cut(e.from, end, "")
 	}
+	if i > 0 && !hasNext && a.commas[i] < 0 && a.commas[i-1] < from { // the last has none behind it
+		a.cut(a.commas[i-1], a.commas[i-1]+1, "")
+	}
 	if strings.TrimSpace(a.text[1:len(a.text)-1]) == "" {
 		a.text = "[]"
 	}
