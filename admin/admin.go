@@ -88,6 +88,7 @@ type Server struct {
 	streams  streams
 	stopping sync.Once
 	looking  sync.Mutex // held while a call that changes nothing is answered
+	editing  sync.Mutex // held while a call changes a part of what runs, so that such calls do not refuse each other
 	crowd    crowd
 	looks    looks
 	clients  clients

@@ -194,10 +194,15 @@ func (c *call) within(path []string, err error) error {
 		return err
 	}
 	p := withoutLines(err)
+	if !c.sendsJSON() || len(c.PostBody()) == 0 {
+		return p
+	}
 	for i := range p.Errors {
-		pointer, inside := strings.CutPrefix(pointerOf(p.Errors[i].Key)+"/", "/"+strings.Join(path, "/")+"/")
-		if inside && c.sendsJSON() && len(c.PostBody()) > 0 {
-			p.Errors[i].Pointer = strings.TrimSuffix("/"+pointer, "/")
+		for _, key := range []string{p.Errors[i].Key, p.Errors[i].other} {
+			if pointer, inside := strings.CutPrefix(pointerOf(key)+"/", "/"+strings.Join(path, "/")+"/"); inside {
+				p.Errors[i].Pointer = strings.TrimSuffix("/"+pointer, "/")
+				break
+			}
 		}
 	}
 	return p
@@ -218,6 +223,9 @@ func withoutLines(err error) *problem {
 		if _, rest, ok := strings.Cut(m.Message, ": "); ok && m.File != "" { // FILE:LINE
 			p.Detail = strings.ReplaceAll(p.Detail, m.Message, rest)
 			m.Message = rest
+		}
+		if before, after, ok := strings.Cut(m.Message, m.other+" at line "); ok && m.other != "" {
+			m.Message = before + m.other + strings.TrimLeft(after, "0123456789")
 		}
 		m.File, m.Line = "", 0
 	}

@@ -152,6 +152,10 @@ func (s *Server) edit(c *call, what func(now *Running, in *config.Document) ([]e
 	if err := c.query(&q); err != nil {
 		return nil, err
 	}
+	if !q.DryRun {
+		s.editing.Lock()
+		defer s.editing.Unlock()
+	}
 	now := s.o.Configs.Running()
 	tag := confstore.Tag(now.Text)
 	if err := c.ifMatch(tag); err != nil {

@@ -34,6 +34,8 @@ type mistake struct {
 	Key     string `json:"key,omitempty"`
 	Pointer string `json:"pointer,omitempty" description:"JSON pointer into the body, in place of file and line, where that was JSON"`
 	Message string `json:"message" description:"the whole line as awe4lb check prints it"`
+
+	other string // the key of another place that is as much to blame
 }
 
 func problemf(status int, format string, args ...any) *problem {
@@ -93,7 +95,7 @@ func mistakesOf[E error](errs []E) (list []mistake) {
 		m := mistake{Message: err.Error()}
 		switch e := any(err).(type) {
 		case *config.Error:
-			m.File, m.Line, m.Key = e.File, e.Line, e.Key
+			m.File, m.Line, m.Key, m.other = e.File, e.Line, e.Key, e.Other
 		case *config.Placed:
 			m.File, m.Line, m.Key = e.File, e.Line, e.Key
 		}

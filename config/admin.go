@@ -55,7 +55,7 @@ func (d *decoder) checkAdminAddress(a *Admin, claims *claims) {
 	owner, taken := claims.owner[spot{address: addr}]
 	switch {
 	case taken && set:
-		d.fail(p, Error{Got: p.got(), Want: "an address of its own", Hint: owner.at.says()})
+		d.fail(p, Error{Got: p.got(), Want: "an address of its own", Hint: owner.at.says(), Other: owner.at.path})
 	case taken:
 		d.fail(owner.at, Error{Got: owner.at.got(), Want: "an address of its own",
 			Hint: a.Bind + " is where the admin listens unless admin.bind says otherwise"})

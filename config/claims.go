@@ -72,7 +72,7 @@ func (c *claims) take(f *Frontend, bind *string) []Address {
 			continue
 		}
 		told[owner] = true
-		e := Error{Got: p.got(), Want: "an address of its own", Hint: owner.at.says()}
+		e := Error{Got: p.got(), Want: "an address of its own", Hint: owner.at.says(), Other: owner.at.path}
 		if b.size() > 1 && !p.fromEnv {
 			e.Hint = a.String() + ": " + e.Hint
 		}

@@ -22,6 +22,7 @@ type Error struct {
 	Got     string // the value found
 	Want    string // what would be right
 	Hint    string // the likely next step; "" when there is none
+	Other   string // the key of another place that is as much to blame, which Hint names with its line; "" when there is none
 
 	offset int // of the key, in bytes: orders mistakes that share a line
 }

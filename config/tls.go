@@ -73,7 +73,7 @@ func (d *decoder) checkCertificates(t *FrontendTLS) {
 		}
 		d.localFile(&c.Cert)
 		if other, twice := first[c.Cert]; twice && !at.bad {
-			d.fail(at, Error{Got: at.got(), Want: "each certificate once in a frontend", Hint: other.says()})
+			d.fail(at, Error{Got: at.got(), Want: "each certificate once in a frontend", Hint: other.says(), Other: other.path})
 		}
 		first[c.Cert] = at
 	}

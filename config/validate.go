@@ -194,7 +194,7 @@ func (d *decoder) checkPool(p *Pool) {
 		at := d.places[&b.Address]
 		if other, twice := first[b.Address]; twice {
 			d.fail(at, Error{Got: at.got(), Want: "each backend once in a pool",
-				Hint: fmt.Sprintf("%s at line %d is the same", other.path, other.line)})
+				Hint: fmt.Sprintf("%s at line %d is the same", other.path, other.line), Other: other.path})
 			continue
 		}
 		first[b.Address] = at
