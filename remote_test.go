@@ -284,6 +284,11 @@ func TestCompletionOfWhatRuns(t *testing.T) {
 		{[]string{"persistence", "get", ""}, "p\n:4\n"},
 		{[]string{"limits", "sources", "--frontend", ""}, "f\n:4\n"},
 		{[]string{"log-level", ""}, "debug\ninfo\nwarn\nerror\n:"},
+		{[]string{"status", ""}, ":4\n"},
+		{[]string{"kill", ""}, ":4\n"},
+		{[]string{"config", "rollback", ""}, ":4\n"},
+		{[]string{"config", "apply", ""}, ":0\n"},
+		{[]string{"convert", ""}, ":0\n"},
 		{[]string{"status", "-o", ""}, "json\ntext\nwide\n:4\n"},
 	} {
 		t.Setenv("AWE4LB_ADMIN", in.adminURL())

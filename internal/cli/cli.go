@@ -160,6 +160,7 @@ func newRoot(p Program) *cobra.Command {
 	root.SetHelpCommandGroupID("tools")
 	root.SetCompletionCommandGroupID("tools")
 	root.AddCommand(newDemoBackend())
+	completeNoFiles(root)
 	return root
 }
 

@@ -54,6 +54,16 @@ func completeConfigs(c *cobra.Command, args []string, _ string) (names []string,
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
+// completeNoFiles has Tab offer no files where c, and what is below it, takes none: shells offer them where nothing else is said.
+func completeNoFiles(c *cobra.Command) {
+	if c.ValidArgsFunction == nil && c.ValidArgs == nil && !c.HasSubCommands() && !strings.Contains(c.Use, "FILE") {
+		c.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	for _, sub := range c.Commands() {
+		completeNoFiles(sub)
+	}
+}
+
 // asked asks the process that the flags on the command line mean.
 func asked(c *cobra.Command, path string, answer any) bool {
 	get := func(name string) string {
