@@ -22,13 +22,16 @@ type endpoint struct {
 	needs        role   // nobody: also who has shown no credentials
 	does         string // one line for the document
 	query        any    // struct whose fields have query tags; nil: there is none
-	body         any    // of the type that is read; nil: there is none; text: a configuration, TOML or JSON
+	body         any    // of the type that is read; nil: there is none; text: a configuration, TOML or JSON; lines: TOML
 	answer       any    // of the type that is written; nil: 204 and nothing
 	handle       func(*Server, *call) (any, error)
 }
 
 // text stands in the table for a configuration: TOML, or the same as JSON.
 type text struct{}
+
+// lines stands in the table for a piece of a configuration as it is written: TOML, since JSON has no comments.
+type lines struct{}
 
 // call is a request under way.
 type call struct {
@@ -211,8 +214,11 @@ func (c *call) checkContentType(body any) error {
 	kind, _, _ := strings.Cut(strings.ToLower(string(c.Request.Header.ContentType())), ";")
 	kind = strings.TrimSpace(kind)
 	wants := []string{"application/json"}
-	if _, ok := body.(text); ok {
+	switch body.(type) {
+	case text:
 		wants = append(wants, "application/toml")
+	case lines:
+		wants = []string{"application/toml"}
 	}
 	_, isText := body.(text) // which may be left out where there is one already
 	if slices.Contains(wants, kind) || kind == "" && (body == nil || isText) && len(c.PostBody()) == 0 {

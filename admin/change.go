@@ -18,6 +18,10 @@ func changeEndpoints() []endpoint {
 		{"DELETE", "/api/v1/frontends/{name}", configurer, "remove a frontend", changeQuery{}, nil, changed{}, (*Server).deleteFrontend},
 		{"PUT", "/api/v1/pools/{pool}", configurer, "make or replace a pool; the body is its table", changeQuery{}, text{}, changed{}, (*Server).putPool},
 		{"DELETE", "/api/v1/pools/{pool}", configurer, "remove a pool", changeQuery{}, nil, changed{}, (*Server).deletePool},
+		{"GET", "/api/v1/frontends/{name}/table", configurer, "the lines of a frontend in the text that runs, with comments and secrets", nil, nil, raw{}, (*Server).frontendLines},
+		{"PUT", "/api/v1/frontends/{name}/table", configurer, "change a frontend as it is written: the body takes the place of its lines", changeQuery{}, lines{}, changed{}, (*Server).putFrontendLines},
+		{"GET", "/api/v1/pools/{pool}/table", configurer, "the lines of a pool in the text that runs, with comments and secrets", nil, nil, raw{}, (*Server).poolLines},
+		{"PUT", "/api/v1/pools/{pool}/table", configurer, "change a pool as it is written: the body takes the place of its lines", changeQuery{}, lines{}, changed{}, (*Server).putPoolLines},
 		{"POST", "/api/v1/pools/{pool}/backends", configurer, "add a backend to a pool; the body is its table", changeQuery{}, text{}, changed{}, (*Server).addBackend},
 		{"DELETE", "/api/v1/pools/{pool}/backends/{address:*}", configurer, "remove a backend from a pool", changeQuery{}, nil, changed{}, (*Server).removeBackend},
 	}
@@ -148,6 +152,27 @@ type edit struct {
 
 // edit changes the text of what runs as what says, and makes the result what runs.
 func (s *Server) edit(c *call, what func(now *Running, in *config.Document) ([]edit, error)) (*changed, error) {
+	return s.rewrite(c, func(now *Running) (text []byte, explain func(error) error, err error) {
+		document, err := config.ParseDocument(now.Name, now.Text)
+		if err != nil {
+			return nil, nil, err
+		}
+		edits, err := what(now, document)
+		if err != nil {
+			return nil, nil, err
+		}
+		text = now.Text
+		for _, e := range edits {
+			if text, err = config.Edit(text, e.path, e.value); err != nil {
+				return nil, nil, problemf(fasthttp.StatusConflict, "%v", err)
+			}
+		}
+		return text, func(err error) error { return c.within(edits[0].body, err) }, nil
+	})
+}
+
+// rewrite makes another text of the one that runs, and that what runs. explain makes the mistakes in it those of what was sent.
+func (s *Server) rewrite(c *call, with func(now *Running) (text []byte, explain func(error) error, err error)) (*changed, error) {
 	var q changeQuery
 	if err := c.query(&q); err != nil {
 		return nil, err
@@ -164,25 +189,15 @@ func (s *Server) edit(c *call, what func(now *Running, in *config.Document) ([]e
 	if now.Stopped {
 		return nil, problemf(fasthttp.StatusConflict, "the configuration is stopped: select one first")
 	}
-	document, err := config.ParseDocument(now.Name, now.Text)
+	text, explain, err := with(now)
 	if err != nil {
 		return nil, err
-	}
-	edits, err := what(now, document)
-	if err != nil {
-		return nil, err
-	}
-	text := now.Text
-	for _, e := range edits {
-		if text, err = config.Edit(text, e.path, e.value); err != nil {
-			return nil, problemf(fasthttp.StatusConflict, "%v", err)
-		}
 	}
 	ch := Change{Name: now.Name, Text: text, Stored: now.Stored, After: tag, Check: s.mayBring(c, now.Name)}
 	if q.DryRun {
 		preview, err := s.o.Configs.Preview(ch)
 		if err != nil {
-			return nil, c.within(edits[0].body, err)
+			return nil, explain(err)
 		}
 		shown, err := config.Redact(now.Name, text)
 		if err != nil {
@@ -207,7 +222,7 @@ func (s *Server) edit(c *call, what func(now *Running, in *config.Document) ([]e
 	}
 	r, err := s.o.Configs.Run(ch)
 	if err != nil {
-		return nil, c.within(edits[0].body, err)
+		return nil, explain(err)
 	}
 	c.setETag(confstore.Tag(text))
 	return &changed{r.Version, r.Changes, r.NeedRestart, nil, false, ch.Stored != confstore.Tag(text), ""}, nil

@@ -70,6 +70,8 @@ func describe(oc openapi.OperationContext, e endpoint) {
 	}
 	switch e.body.(type) {
 	case nil:
+	case lines:
+		oc.AddReqStructure(nil, openapi.WithContentType("application/toml"), func(cu *openapi.ContentUnit) { cu.Format = "binary" })
 	case text:
 		for _, kind := range []string{"application/toml", "application/json"} {
 			oc.AddReqStructure(nil, openapi.WithContentType(kind), func(cu *openapi.ContentUnit) { cu.Format = "binary" })
