@@ -22,14 +22,15 @@ import { PoolView } from './views/pool'
 import { Pools } from './views/pools'
 import { Process } from './views/process'
 import { Sessions } from './views/sessions'
+import { TableEditor } from './views/editingtable'
 import { views } from './views'
 
 function view(): ComponentChildren {
-  const [first = '', name] = place.value.path
+  const [first = '', name, part] = place.value.path
   switch (first) {
     case '': return <Overview />
-    case 'frontends': return name === undefined ? <Frontends /> : <FrontendView key={name} name={name} />
-    case 'pools': return name === undefined ? <Pools /> : <PoolView key={name} name={name} />
+    case 'frontends': return name === undefined ? <Frontends /> : part === 'edit' ? <TableEditor key={place.value.path.join('/')} kind="frontend" name={name} /> : <FrontendView key={name} name={name} />
+    case 'pools': return name === undefined ? <Pools /> : part === 'edit' ? <TableEditor key={place.value.path.join('/')} kind="pool" name={name} /> : <PoolView key={name} name={name} />
     case 'sessions': return <Sessions />
     case 'limits': return <Limits />
     case 'process': return <Process />

@@ -16,6 +16,7 @@ export interface Editor {
   set: (text: string) => void
   mark: (mistakes: Mistake[]) => void
   goTo: (line: number) => void
+  put: (at: number, text: string, selected: [number, number]) => void // as if it was typed
   destroy: () => void
 }
 
@@ -53,7 +54,7 @@ function replaceSelected(e: InputEvent, view: EditorView): boolean {
 }
 
 // edit puts an editor with text into box.
-export function edit(box: HTMLElement, text: string, readOnly: boolean, onChange: (text: string) => void): Editor {
+export function edit(box: HTMLElement, label: string, text: string, readOnly: boolean, onChange: (text: string) => void): Editor {
   const root = box.shadowRoot ?? box.attachShadow({ mode: 'open' })
   const host = document.createElement('div')
   host.style.height = '100%'
@@ -71,15 +72,20 @@ export function edit(box: HTMLElement, text: string, readOnly: boolean, onChange
         // Tab leaves the editor, as everywhere on the page.
         keymap.of([...searchKeymap, ...historyKeymap, ...defaultKeymap]),
         EditorState.readOnly.of(readOnly),
-        EditorView.contentAttributes.of({ 'aria-label': 'Configuration, TOML', spellcheck: 'false' }),
+        EditorView.contentAttributes.of({ 'aria-label': label, spellcheck: 'false' }),
         EditorView.domEventHandlers({ beforeinput: replaceSelected }),
         EditorView.updateListener.of((u) => { if (u.docChanged && !quiet) onChange(u.state.doc.toString()) }),
       ],
     }),
   })
   const lineOf = (n: number | undefined) => view.state.doc.line(Math.min(Math.max(n ?? 1, 1), view.state.doc.lines))
+  const come = (): void => {
+    view.focus()
+    box.scrollIntoView({ block: 'nearest' })
+  }
   return {
     set: (next) => {
+      if (next === view.state.doc.toString()) return // whoever types keeps the cursor
       quiet = true
       view.dispatch({ changes: { from: 0, to: view.state.doc.length, insert: next } })
       quiet = false
@@ -94,7 +100,11 @@ export function edit(box: HTMLElement, text: string, readOnly: boolean, onChange
     goTo: (n) => {
       const line = lineOf(n)
       view.dispatch({ selection: { anchor: line.from }, effects: EditorView.scrollIntoView(line.from, { y: 'center' }) })
-      view.focus()
+      come()
+    },
+    put: (at, text, [anchor, head]) => {
+      view.dispatch({ changes: { from: at, insert: text }, selection: { anchor, head }, userEvent: 'input', effects: EditorView.scrollIntoView(anchor, { y: 'center' }) })
+      come()
     },
     destroy: () => view.destroy(),
   }

@@ -290,6 +290,126 @@ test('a pool and a frontend are made in the file, and removed', async () => {
   assert.doesNotMatch(file(), /blue/)
 })
 
+test('a pool is changed as it is written', async () => {
+  const file = () => fs.readFileSync(path.join(rig.dir, 'awe4lb.toml'), 'utf8'), before = file()
+  await visit('#/pools/web', 'web')
+  await page.getByRole('button', { name: 'Edit', exact: true }).click()
+  await heading('Edit web').waitFor()
+  const editor = page.getByLabel('Table of web, TOML'), dialog = page.getByRole('dialog')
+  const review = page.getByRole('button', { name: 'Review and apply' }), often = page.locator('.often')
+  const fine = () => page.locator('.verdict[aria-busy=false]', { hasText: 'No mistakes' }).waitFor()
+  await fine()
+  assert.equal(await review.getAttribute('title'), 'Nothing has changed.')
+
+  // A mistake is told at its line, and what was typed stays.
+  refused.push(/\/api\/v1\/pools\/web\/table/)
+  await often.getByRole('button', { name: 'policy' }).click()
+  await page.keyboard.press('Home')
+  await page.keyboard.press('Shift+End')
+  await page.keyboard.insertText('policy = "rand"')
+  await page.locator('.verdict').getByRole('button', { name: 'line 2' }).waitFor()
+  await page.locator('.verdict', { hasText: 'got "rand"' }).waitFor()
+  await page.locator('.cm-lint-marker-error').waitFor()
+  assert.equal(await review.getAttribute('title'), 'It has mistakes.')
+  await page.keyboard.press('Home')
+  await page.keyboard.press('Shift+End')
+  await page.keyboard.insertText('policy = "leastconn" # since the third is slow')
+  await fine()
+
+  // What is not there yet is written where it belongs, its value selected.
+  await often.getByRole('button', { name: 'health.fall' }).click()
+  await page.keyboard.insertText('5')
+  await often.getByRole('button', { name: 'queue.size' }).click()
+  await page.keyboard.insertText('64')
+  await often.locator('li', { hasText: 'health.fall' }).getByText(/^line \d+$/).waitFor()
+  await fine()
+  await shot('edit-pool')
+
+  // Somebody changes another table: nothing is in the way. Somebody is faster while it is shown: it is shown anew.
+  const put = (name, query = '') => page.evaluate(async ([n, q]) => (await fetch(`/api/v1/pools/${n}${q}`, { method: 'PUT', headers: { 'Content-Type': 'application/json' }, body: '{"backends": []}' })).status, [name, query])
+  assert.equal(await put('other'), 200)
+  await fine()
+  await review.click()
+  await dialog.getByText('What will change').waitFor()
+  await diffLine('added', 'policy = "leastconn" # since the third is slow').waitFor()
+  await diffLine('added', 'fall = 5').waitFor()
+  assert.equal(await put('another'), 200)
+  await dialog.getByRole('button', { name: 'Apply', exact: true }).click()
+  await dialog.getByRole('alert').filter({ hasText: 'somebody has changed it meanwhile' }).waitFor()
+  await dialog.getByRole('button', { name: 'Show it anew' }).click()
+  await dialog.getByRole('alert').waitFor({ state: 'detached' })
+  await diffLine('added', 'size = 64').waitFor()
+  await page.evaluate(async () => { for (const n of ['other', 'another']) await fetch('/api/v1/pools/' + n, { method: 'DELETE' }) })
+  await dialog.getByRole('button', { name: 'Apply', exact: true }).click()
+  await dialog.getByRole('alert').waitFor()
+  await dialog.getByRole('button', { name: 'Show it anew' }).click()
+  await dialog.getByRole('alert').waitFor({ state: 'detached' })
+  await dialog.getByLabel('Write it to').check()
+  await dialog.getByRole('button', { name: 'Apply', exact: true }).click()
+  await dialog.waitFor({ state: 'detached' })
+  await page.getByRole('status').filter({ hasText: 'Applied' }).waitFor()
+  assert.equal((await api('/pools/web')).policy, 'leastconn')
+  assert.equal(file().trimEnd(), before.trimEnd().replace('policy = "roundrobin"', 'policy = "leastconn" # since the third is slow')
+    .replace('[pools.web.health]\n', '[pools.web.health]\nfall = 5\n').replace('timeout = "400ms"\n', 'timeout = "400ms"\n\n[pools.web.queue]\nsize = 64\n'))
+  assert.equal(await review.getAttribute('title'), 'Nothing has changed.')
+})
+
+test('two who change one pool at once are told', async () => {
+  await visit('#/pools/web/edit', 'Edit web')
+  const editor = page.getByLabel('Table of web, TOML'), conflict = page.getByRole('region', { name: 'Somebody else’s change' })
+  await page.locator('.verdict', { hasText: 'No mistakes' }).waitFor()
+  const theirs = (from, to) => page.evaluate(async ([a, b]) => {
+    const text = await (await fetch('/api/v1/pools/web/table')).text()
+    return (await fetch('/api/v1/pools/web/table', { method: 'PUT', headers: { 'Content-Type': 'application/toml' }, body: text.replace(a, b) })).status
+  }, [from, to])
+  // Who has typed nothing sees what is new.
+  assert.equal(await theirs('fall = 5', 'fall = 6'), 200)
+  await editor.getByText('fall = 6').waitFor()
+  await editor.press('Control+Home')
+  await page.keyboard.insertText('# mine\n')
+  assert.equal(await theirs('fall = 6', 'fall = 7'), 200)
+  await conflict.getByRole('row', { name: 'added fall = 7' }).waitFor()
+  assert.equal(await page.getByRole('button', { name: 'Review and apply' }).getAttribute('aria-disabled'), 'true')
+  await accessible('two changes')
+  // What was typed outlives a look at another view.
+  await visit('#/pools/web', 'web')
+  await visit('#/pools/web/edit', 'Edit web')
+  await conflict.waitFor()
+  await editor.getByText('# mine').waitFor()
+  await conflict.getByRole('button', { name: 'Keep mine' }).click()
+  await page.locator('.verdict[aria-busy=false]', { hasText: 'No mistakes' }).waitFor()
+  await page.getByRole('button', { name: 'Review and apply' }).click()
+  await diffLine('removed', 'fall = 7').waitFor()
+  await diffLine('added', '# mine').waitFor()
+  await page.keyboard.press('Escape')
+  assert.equal(await theirs('fall = 7', 'fall = 5'), 200)
+  await conflict.getByRole('button', { name: 'Take theirs' }).click()
+  await conflict.waitFor({ state: 'detached' })
+  await editor.getByText('# mine').waitFor({ state: 'detached' })
+  // Tab leaves the editor.
+  await editor.press('Tab')
+  assert.equal(await page.evaluate(() => document.activeElement.closest('.code')), null)
+})
+
+test('what is often changed is right', async () => {
+  for (const [address, name] of [['pools/partners', 'partners'], ['frontends/web', 'web'], ['frontends/dns', 'dns']]) {
+    await visit(`#/${address}/edit`, `Edit ${name}`)
+    const buttons = page.locator('.often li'), fine = page.locator('.verdict[aria-busy=false]', { hasText: 'No mistakes' })
+    await fine.waitFor()
+    await page.locator('.often button').evaluateAll(async (all) => {
+      for (const b of all) {
+        b.click()
+        await new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next)))
+      }
+    })
+    await until('each stands on a line', async () => (await buttons.locator('.number').allTextContents()).every((t) => /^line \d+$/.test(t)))
+    await page.getByRole('button', { name: 'Review and apply' }).click() // which waits for the verdict
+    await diffLine('added', 'bandwidth = "100MiB"').or(diffLine('added', 'size = 100')).first().waitFor()
+    await page.keyboard.press('Escape')
+    await page.getByRole('button', { name: 'Undo all' }).click()
+  }
+})
+
 test('who is at a limit is shown, and sent away', async () => {
   const all = await Promise.all(Array.from({ length: 8 }, () => hold('127.77.1.210')))
   await assert.rejects(hold('127.77.1.210'), 'a ninth session came in')
@@ -443,7 +563,7 @@ test('a configuration is edited, refused, applied and rolled back', async () => 
 })
 
 // The long table is one of which most rows do not exist.
-const views = [['pools/many', 'many'], ['', 'Overview'], ['frontends', 'Frontends'], ['frontends/web', 'web'], ['pools', 'Pools'], ['pools/web', 'web'], ['pools/partners', 'partners'],
+const views = [['pools/many', 'many'], ['', 'Overview'], ['frontends', 'Frontends'], ['frontends/web', 'web'], ['pools', 'Pools'], ['pools/web', 'web'], ['pools/partners', 'partners'], ['pools/web/edit', 'Edit web'],
   ['sessions', 'Sessions'], ['limits', 'Limits'], ['events', 'Events'], ['events?tab=audit', 'Events'], ['process', 'Process'], ['certificates', 'Certificates'], ['configuration', 'Configuration']]
 
 for (const scheme of ['light', 'dark']) {
@@ -455,7 +575,7 @@ for (const scheme of ['light', 'dark']) {
         await visit('#/' + address, name)
         await page.locator('.link-state', { hasText: 'Live' }).waitFor({ state: 'attached' })
         if (address === '') await page.locator('.paths .node').first().waitFor()
-        await shot(`${address.replace('/', '-') || 'overview'}-${size}-${scheme}`)
+        await shot(`${address.replaceAll('/', '-') || 'overview'}-${size}-${scheme}`)
         await accessible(`${name}, ${size}, ${scheme}`)
         const beyond = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
         assert.ok(beyond <= 0, `${name} is ${beyond} px too wide at ${viewport.width}`)
@@ -501,7 +621,7 @@ test('who may only read sees why an action is off', async () => {
   assert.equal(await drain.getAttribute('title'), 'This needs the role operate; you have read.')
   await drain.click({ force: true })
   assert.equal(await page.getByRole('dialog').count(), 0)
-  for (const [address, name, button, role] of [['pools/web', 'web', 'Add backend', 'configure'], ['pools', 'Pools', 'New pool', 'configure'], ['frontends/web', 'web', 'Remove', 'configure'], ['process', 'Process', 'Shut down', 'operate']]) {
+  for (const [address, name, button, role] of [['pools/web', 'web', 'Add backend', 'configure'], ['pools/web', 'web', 'Edit', 'configure'], ['pools', 'Pools', 'New pool', 'configure'], ['frontends/web', 'web', 'Remove', 'configure'], ['process', 'Process', 'Shut down', 'operate']]) {
     await visit('#/' + address, name)
     const off = page.getByRole('button', { name: button, exact: true })
     assert.equal(await off.getAttribute('title'), `This needs the role ${role}; you have read.`, button)
@@ -515,6 +635,11 @@ test('who may only read sees why an action is off', async () => {
   assert.equal((await api('/log')).level, level)
   await visit('#/events?tab=audit', 'Events')
   await page.getByText('The audit is for those who may change the configuration.').waitFor()
+  await visit('#/pools/web/edit', 'Edit web')
+  await page.getByText('This needs the role configure; you have read.').waitFor()
+  assert.equal(await page.locator('.code').count(), 0, 'who may not change a pool has an editor')
+  assert.equal(await page.evaluate(async () => (await fetch('/api/v1/pools/web/table')).status), 403)
+  refused.push(/\/api\/v1\/pools\/web\/table$/)
 })
 
 test('nothing strayed, nothing went wrong unseen', () => {

@@ -3,6 +3,8 @@
 //	form ──try──▶ shown: what will change ──make, If-Match──▶ made
 //	  ▲             └─ somebody was faster: shown anew
 //	  └─ refused: what was typed stays, and the server's words are shown
+//
+// Who has made the wish of a text they read before gives its ETag as since, and is told by onLate when it is another one by now.
 
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
@@ -31,6 +33,8 @@ export function ChangeDialog(p: {
   form?: ComponentChildren
   missing?: string // what is still to be typed
   wish: () => Wish
+  since?: string
+  onLate?: () => void
   onDone?: (c: Changed) => void
   onClose: () => void
 }) {
@@ -50,6 +54,7 @@ export function ChangeDialog(p: {
   }
   const look = (): Promise<void> => attempt(async () => {
     const wish = p.wish(), { text: from, etag } = await getText('/config')
+    if (p.since && etag !== p.since) return p.onLate?.()
     setTried({ wish, from, etag, would: await send(wish, '?dry_run=true', etag) })
   })
   const make = (t: Tried): Promise<void> => attempt(async () => {
@@ -70,7 +75,7 @@ export function ChangeDialog(p: {
         <div ref={box} tabIndex={-1} class="shown">
           <Changes of={tried.would} />
           {(tried.would.warnings ?? []).map((w) => <p key={w} class="warn-text">{w}</p>)}
-          <TextDiff from={tried.from} to={tried.would.text ?? ''} />
+          {tried.from === tried.would.text && p.since ? <p>Lines differ that are not shown here: those with a secret in them.</p> : <TextDiff from={tried.from} to={tried.would.text ?? ''} />}
           <label class="check"><input type="checkbox" checked={persist} onChange={(e) => setPersist(e.currentTarget.checked)} /><span>Write it to <code title={file}>{file.split('/').pop()}</code> too. Else it is in memory, and a reload drops it.</span></label>
         </div>
       )}
@@ -78,7 +83,7 @@ export function ChangeDialog(p: {
       <div class="buttons">
         {tried && p.form ? <Button onClick={() => { setTried(null); setFailure(null) }}>Back</Button> : null}
         <Button onClick={p.onClose}>Cancel</Button>
-        {late ? <Button kind="main" busy={busy} onClick={() => void look()}>Show it anew</Button>
+        {late ? <Button kind="main" busy={busy} onClick={() => (p.onLate ? p.onLate() : void look())}>Show it anew</Button>
           : tried ? <Button kind={p.danger ? 'danger' : 'main'} busy={busy} whyNot={why} onClick={() => void make(tried)}>{p.act}</Button>
             : p.form ? <Button kind="main" busy={busy} whyNot={why || p.missing} onClick={() => void look()}>Show what will change</Button> : null}
       </div>

@@ -5,24 +5,17 @@
 
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { call, encode, getText, Problem, putText, whyNot } from '../api'
-import { unplaced } from '../format'
+import { drafts } from '../drafts'
 import { refreshStatus } from '../live'
 import { place, setQuery } from '../router'
-import type { Mistake, Report, Verdict } from '../types'
-import { Button, Empty, Failure, Heading } from '../ui/basics'
+import type { Report, Verdict } from '../types'
+import { Button, Failure, Heading } from '../ui/basics'
 import { Changes } from '../ui/changes'
+import { Code, pauseWhileTyping, Verdicts } from '../ui/code'
 import { Dialog } from '../ui/dialog'
 import { TextDiff } from '../ui/textdiff'
-import { Mark } from '../ui/state'
 import { Versions } from './versions'
 import type { Editor } from '../editor'
-
-const pauseWhileTyping = 400
-
-// edited holds what is not stored yet by the name of its configuration, for whoever looks at another view meanwhile.
-const edited = new Map<string, string>()
-
-addEventListener('beforeunload', (e) => { if (edited.size > 0) e.preventDefault() })
 
 export function ConfigEditor({ name }: { name: string }) {
   const [stored, setStored] = useState<{ text: string; etag: string } | null>(null), [text, setText] = useState('')
@@ -31,20 +24,20 @@ export function ConfigEditor({ name }: { name: string }) {
   const [review, setReview] = useState(false), [busy, setBusy] = useState(false)
   const editor = useRef<Editor | null>(null)
   const tab = place.value.query.get('tab') === 'history' ? 'history' : 'edit'
-  const why = whyNot('configure'), path = `/configs/${encode(name)}`
+  const why = whyNot('configure'), path = `/configs/${encode(name)}`, draft = path
   const load = async (keepMine: boolean): Promise<void> => {
     try {
       const s = await getText(path)
       setStored(s)
       setFailure(null)
-      const mine = keepMine ? edited.get(name) ?? s.text : s.text
-      if (!keepMine) edited.delete(name)
+      const mine = keepMine ? drafts.get(draft)?.text ?? s.text : s.text
+      if (!keepMine) drafts.delete(draft)
       setText(mine)
       editor.current?.set(mine)
     } catch (e) {
       if (e instanceof Problem && e.status === 404) {
         setStored({ text: '', etag: '' }) // a new one
-        setText(edited.get(name) ?? '')
+        setText(drafts.get(draft)?.text ?? '')
       } else {
         setFailure(e)
       }
@@ -80,15 +73,15 @@ export function ConfigEditor({ name }: { name: string }) {
   const change = (t: string): void => {
     setText(t)
     setReport(null)
-    if (t === stored?.text) edited.delete(name)
-    else edited.set(name, t)
+    if (t === stored?.text) drafts.delete(draft)
+    else drafts.set(draft, { text: t, from: stored?.text ?? '' })
   }
   const save = async (run: boolean): Promise<void> => {
     setBusy(true)
     setFailure(null)
     try {
       const etag = text === stored?.text ? stored.etag : await putText(path, text, stored?.etag ?? '')
-      edited.delete(name)
+      drafts.delete(draft)
       setStored({ text, etag })
       if (run) setReport(await call<Report>('POST', `${path}/select`, undefined, { headers: { 'If-Match': etag } }))
       setReview(false)
@@ -114,13 +107,13 @@ export function ConfigEditor({ name }: { name: string }) {
   return (
     <>
       {heading}
-      <Code text={text} readOnly={Boolean(why)} onChange={change} onReady={(e) => { editor.current = e; e.mark(verdict?.errors ?? []) }} />
+      <Code label="Configuration, TOML" text={text} readOnly={Boolean(why)} onChange={change} onReady={(e) => { editor.current = e; e.mark(verdict?.errors ?? []) }} />
       <Verdicts of={verdict} checking={checking} why={why} go={(line) => editor.current?.goTo(line)} />
       {!review && <Failure of={failure} />}
       {conflict && <p><Button onClick={() => void load(false)}>Drop mine and load what is stored</Button></p>}
       {report && <Changes of={report} done />}
       <div class="buttons">
-        {dirty && <Button onClick={() => { edited.delete(name); setText(stored.text); editor.current?.set(stored.text) }}>Undo all</Button>}
+        {dirty && <Button onClick={() => { drafts.delete(draft); setText(stored.text); editor.current?.set(stored.text) }}>Undo all</Button>}
         <Button whyNot={why || (!dirty ? 'Nothing has changed.' : '')} busy={busy} onClick={() => void save(false)}>Save without applying</Button>
         <Button kind="main" whyNot={why || (wrong ? 'It has mistakes.' : checking ? 'It is being checked.' : '')} onClick={() => { setFailure(null); setReview(true) }}>Review and apply</Button>
       </div>
@@ -137,41 +130,4 @@ export function ConfigEditor({ name }: { name: string }) {
       )}
     </>
   )
-}
-
-// Code loads the editor when it is first needed.
-function Code(p: { text: string; readOnly: boolean; onChange: (t: string) => void; onReady: (e: Editor) => void }) {
-  const box = useRef<HTMLDivElement>(null), latest = useRef(p)
-  const [failure, setFailure] = useState<unknown>(null)
-  latest.current = p
-  useEffect(() => {
-    let editor: Editor | undefined, gone = false
-    import('../editor').then(({ edit }) => {
-      if (gone) return
-      editor = edit(box.current!, p.text, p.readOnly, (t) => latest.current.onChange(t))
-      latest.current.onReady(editor)
-    }, () => setFailure('The editor could not be loaded. Is awe4lb running?'))
-    return () => {
-      gone = true
-      editor?.destroy()
-    }
-  }, [p.readOnly])
-  return failure ? <Empty title={String(failure)}><pre>{p.text}</pre></Empty> : <div class="code" ref={box} />
-}
-
-function Verdicts({ of: v, checking, why, go }: { of: Verdict | null; checking: boolean; why: string; go: (line: number) => void }) {
-  if (why) return <p class="muted">You can read this. {why}</p>
-  if (!v) return <p class="muted" role="status">Checking</p>
-  const errors = v.errors ?? [], warnings = (v.warnings ?? []).map((w) => (typeof w === 'string' ? w : w.message))
-  return (
-    <div class="verdict" role="status" aria-busy={checking}>
-      {v.ok ? <p class="state ok"><Mark tone="ok" />No mistakes</p> : <p class="state bad"><Mark tone="bad" />{errors.length === 1 ? '1 mistake' : `${errors.length} mistakes`}: what runs stays as it is</p>}
-      {errors.length > 0 && <ul>{errors.map((m) => <MistakeRow key={m.message} of={m} go={go} />)}</ul>}
-      {warnings.length > 0 && <ul class="warnings">{warnings.map((w) => <li key={w}>{w}</li>)}</ul>}
-    </div>
-  )
-}
-
-function MistakeRow({ of: m, go }: { of: Mistake; go: (line: number) => void }) {
-  return <li>{m.line ? <button type="button" class="link" onClick={() => go(m.line!)}>line {m.line}</button> : null} {unplaced(m)}</li>
 }

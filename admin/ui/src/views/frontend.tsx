@@ -4,7 +4,7 @@ import { useEffect, useState } from 'preact/hooks'
 import { whyNot } from '../api'
 import { exact } from '../format'
 import { sample, stale, status, wantBackends } from '../live'
-import { href } from '../router'
+import { go, href } from '../router'
 import type { Frontend } from '../types'
 import { Button, Empty, Facts, Heading } from '../ui/basics'
 import { Count, Rate, Size, SizeRate } from '../ui/num'
@@ -15,7 +15,7 @@ export function FrontendView({ name }: { name: string }) {
   useEffect(() => wantBackends([]), [])
   const [removing, remove] = useState(false)
   const st = status.value, f = st?.frontends.find((x) => x.name === name)
-  const heading = <Heading title={name} above={<a href="#/frontends">Frontends</a>}>{f && <span class="row"><a href={href(['sessions'], { frontend: name })}>Its sessions</a>{!f.retired && <Button whyNot={whyNot('configure')} onClick={() => remove(true)}>Remove</Button>}</span>}</Heading>
+  const heading = <Heading title={name} above={<a href="#/frontends">Frontends</a>}>{f && <span class="row"><a href={href(['sessions'], { frontend: name })}>Its sessions</a>{!f.retired && <Button whyNot={whyNot('configure')} onClick={() => go('frontends', name, 'edit')}>Edit</Button>}{!f.retired && <Button whyNot={whyNot('configure')} onClick={() => remove(true)}>Remove</Button>}</span>}</Heading>
   if (!st) return heading
   if (!f) return <>{heading}<Empty title={`There is no frontend “${name}”.`}><p>It may have been renamed or removed. <a href="#/frontends">All frontends</a></p></Empty></>
   const live = sample.value?.frontends.find((x) => x.name === name)

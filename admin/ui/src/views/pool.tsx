@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { whyNot } from '../api'
 import { plural } from '../format'
 import { backendSamples, checkKey, checks, poolSample, stale, stateSince, status, wantBackends } from '../live'
-import { href, place, setQuery } from '../router'
+import { go, href, place, setQuery } from '../router'
 import { room } from '../screen'
 import type { Backend, BackendSample, Check } from '../types'
 import { Button, Empty, Facts, Heading } from '../ui/basics'
@@ -70,6 +70,7 @@ export function PoolView({ name }: { name: string }) {
     <>
       <Heading title={name} above={<a href="#/pools">Pools</a>}>
         <span class="row">
+          <Button whyNot={whyNot('configure')} onClick={() => go('pools', name, 'edit')}>Edit</Button>
           <Button whyNot={whyNot('configure')} onClick={() => change('add')}>Add backend</Button>
           <Button whyNot={whyNot('configure')} onClick={() => change('remove')}>Remove pool</Button>
           <Filter value={query.get('q') ?? ''} onInput={(v) => setQuery({ q: v })} label="Filter backends" />
