@@ -72,7 +72,7 @@ export function edit(box: HTMLElement, label: string, text: string, readOnly: bo
         // Tab leaves the editor, as everywhere on the page.
         keymap.of([...searchKeymap, ...historyKeymap, ...defaultKeymap]),
         EditorState.readOnly.of(readOnly),
-        EditorView.contentAttributes.of({ 'aria-label': label, spellcheck: 'false' }),
+        EditorView.contentAttributes.of({ 'aria-label': label, spellcheck: 'false', tabindex: '0' }),
         EditorView.domEventHandlers({ beforeinput: replaceSelected }),
         EditorView.updateListener.of((u) => { if (u.docChanged && !quiet) onChange(u.state.doc.toString()) }),
       ],

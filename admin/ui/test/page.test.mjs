@@ -21,7 +21,11 @@ const strayed = [], errors = [], refused = []
 before(async () => {
   rig = await start(process.env.AWE4LB)
   browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium-headless-shell', args: ['--no-sandbox', '--disable-gpu', '--no-proxy-server'] })
-  page = await browser.newPage({ viewport: wide, colorScheme: 'light' })
+  page = watched(await (await browser.newContext({ viewport: wide, colorScheme: 'light' })).newPage())
+})
+
+// watched notes what a page does that it should not.
+function watched(page) {
   page.setDefaultTimeout(15_000)
   page.on('request', (r) => { if (!r.url().startsWith(admin + '/') && !r.url().startsWith('data:')) strayed.push(r.url()) })
   page.on('pageerror', (e) => errors.push(e.stack))
@@ -32,18 +36,19 @@ before(async () => {
     if (/Failed to load resource/.test(m.text()) && refused.some((r) => r.test(at))) return
     errors.push(`${m.text()} (${at})`)
   })
-})
+  return page
+}
 
 after(async () => {
   await browser?.close()
   await rig?.end()
 })
 
-const heading = (name) => page.getByRole('heading', { level: 1, name, exact: true })
+const heading = (name, at = page) => at.getByRole('heading', { level: 1, name, exact: true })
 
-async function visit(hash, name) {
-  await page.goto(admin + '/' + hash)
-  await heading(name).waitFor()
+async function visit(hash, name, at = page) {
+  await at.goto(admin + '/' + hash)
+  await heading(name, at).waitFor()
 }
 
 async function logIn(name) {
@@ -58,15 +63,15 @@ const api = (path) => page.evaluate(async (p) => (await fetch('/api/v1' + p)).js
 
 const row = (address) => page.locator('tr[data-row]', { hasText: address })
 
-async function shot(name) {
+async function shot(name, at = page) {
   if (!shots || !pictures.includes(`ui/${name}.png`)) return
-  await page.waitForTimeout(1500) // for a second of traffic
-  await page.screenshot({ path: path.join(shots, name + '.png') })
+  await at.waitForTimeout(1500) // for a second of traffic
+  await at.screenshot({ path: path.join(shots, name + '.png') })
 }
 
-async function accessible(what) {
-  await page.evaluate(axe)
-  const { violations } = await page.evaluate(() => axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }))
+async function accessible(what, at = page) {
+  await at.evaluate(axe)
+  const { violations } = await at.evaluate(() => axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }))
   const found = violations.map((v) => `${v.id}: ${v.help}\n${v.nodes.map((n) => '  ' + n.html.slice(0, 200) + '\n  ' + n.failureSummary).join('\n')}`)
   assert.deepEqual(found, [], what)
 }
@@ -133,9 +138,18 @@ test('a weight is changed where it stands', async () => {
   await input.press('Enter')
   await page.getByRole('alert').filter({ hasText: 'want an integer from 0 to' }).waitFor()
   assert.equal(await input.inputValue(), '5000', 'what was typed is gone')
+  await input.press('Escape')
+  const sent = []
+  page.on('request', (r) => { if (r.method() === 'PATCH') sent.push(r.postDataJSON()) })
+  await row(address).getByRole('button', { name: `Weight of ${address}` }).click()
+  await input.fill('9')
+  await input.press('Escape') // it is not meant
+  await row(address).getByRole('button', { name: `Weight of ${address}` }).click()
   await input.fill('7')
   await input.press('Enter')
   await row(address).getByRole('button', { name: `Weight of ${address}: 7.` }).waitFor()
+  assert.deepEqual(sent, [{ weight: 7 }])
+  await until('the focus stays', () => page.evaluate(() => document.activeElement.className === 'weight'))
   assert.equal((await of()).weight, 7)
 })
 
@@ -147,8 +161,11 @@ test('one session is ended, then those of a filter', async () => {
   await one.closed
   await page.getByText('No session is like that.').waitFor()
   const three = await Promise.all([1, 2, 3].map(() => hold('127.77.1.202')))
-  await page.getByRole('searchbox', { name: 'Client' }).fill('127.77.1.202')
-  await page.getByRole('searchbox', { name: 'Client' }).press('Enter')
+  const client = page.getByRole('searchbox', { name: 'Client' })
+  await client.fill('127.77.1.202')
+  for (let looks = 0; looks < 2; looks++) await page.waitForResponse(/\/api\/v1\/sessions\?/) // the list is drawn anew meanwhile
+  assert.equal(await client.inputValue(), '127.77.1.202', 'what was typed is gone')
+  await client.press('Enter')
   await page.getByText('3 sessions like that').waitFor()
   await page.getByRole('button', { name: 'End these' }).click()
   const act = page.getByRole('dialog').getByRole('button', { name: 'End 3' })
@@ -313,7 +330,7 @@ test('a pool is changed as it is written', async () => {
   assert.equal(await review.getAttribute('title'), 'It has mistakes.')
   await page.keyboard.press('Home')
   await page.keyboard.press('Shift+End')
-  await page.keyboard.insertText('policy = "leastconn" # since the third is slow')
+  await page.keyboard.insertText('policy = "leasttime" # since the third is slow')
   await fine()
 
   // What is not there yet is written where it belongs, its value selected.
@@ -331,7 +348,7 @@ test('a pool is changed as it is written', async () => {
   await fine()
   await review.click()
   await dialog.getByText('What will change').waitFor()
-  await diffLine('added', 'policy = "leastconn" # since the third is slow').waitFor()
+  await diffLine('added', 'policy = "leasttime" # since the third is slow').waitFor()
   await diffLine('added', 'fall = 5').waitFor()
   assert.equal(await put('another'), 200)
   await dialog.getByRole('button', { name: 'Apply', exact: true }).click()
@@ -348,8 +365,8 @@ test('a pool is changed as it is written', async () => {
   await dialog.getByRole('button', { name: 'Apply', exact: true }).click()
   await dialog.waitFor({ state: 'detached' })
   await page.getByRole('status').filter({ hasText: 'Applied' }).waitFor()
-  assert.equal((await api('/pools/web')).policy, 'leastconn')
-  assert.equal(file().trimEnd(), before.trimEnd().replace('policy = "roundrobin"', 'policy = "leastconn" # since the third is slow')
+  assert.equal((await api('/pools/web')).policy, 'leasttime')
+  assert.equal(file().trimEnd(), before.trimEnd().replace('policy = "roundrobin"', 'policy = "leasttime" # since the third is slow')
     .replace('[pools.web.health]\n', '[pools.web.health]\nfall = 5\n').replace('timeout = "400ms"\n', 'timeout = "400ms"\n\n[pools.web.queue]\nsize = 64\n'))
   assert.equal(await review.getAttribute('title'), 'Nothing has changed.')
 })
@@ -566,27 +583,31 @@ test('a configuration is edited, refused, applied and rolled back', async () => 
 const views = [['pools/many', 'many'], ['', 'Overview'], ['frontends', 'Frontends'], ['frontends/web', 'web'], ['pools', 'Pools'], ['pools/web', 'web'], ['pools/partners', 'partners'], ['pools/web/edit', 'Edit web'],
   ['sessions', 'Sessions'], ['limits', 'Limits'], ['events', 'Events'], ['events?tab=audit', 'Events'], ['process', 'Process'], ['certificates', 'Certificates'], ['configuration', 'Configuration']]
 
-for (const scheme of ['light', 'dark']) {
-  test(`every view is accessible and fits, ${scheme}`, async () => {
-    await page.emulateMedia({ colorScheme: scheme })
+// Both at once: they wait for the process, and for seconds to pass, more than they compute.
+test('every view is accessible and fits', async () => {
+  const looks = async (scheme) => {
+    const at = watched(await page.context().newPage())
+    await at.emulateMedia({ colorScheme: scheme })
     for (const [size, viewport] of Object.entries({ wide, tablet, phone })) {
-      await page.setViewportSize(viewport)
+      await at.setViewportSize(viewport)
       for (const [address, name] of views) {
-        await visit('#/' + address, name)
-        await page.locator('.link-state', { hasText: 'Live' }).waitFor({ state: 'attached' })
-        if (address === '') await page.locator('.paths .node').first().waitFor()
-        await shot(`${address.replaceAll('/', '-') || 'overview'}-${size}-${scheme}`)
-        await accessible(`${name}, ${size}, ${scheme}`)
-        const beyond = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
+        await visit('#/' + address, name, at)
+        await at.locator('.link-state', { hasText: 'Live' }).waitFor({ state: 'attached' })
+        if (address === '') await at.locator('.paths .node').first().waitFor()
+        if (address.endsWith('/edit')) await at.locator('.verdict[aria-busy=false]').waitFor()
+        await shot(`${address.replaceAll('/', '-') || 'overview'}-${size}-${scheme}`, at)
+        await accessible(`${name}, ${size}, ${scheme}`, at)
+        const beyond = await at.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
         assert.ok(beyond <= 0, `${name} is ${beyond} px too wide at ${viewport.width}`)
-        for (const width of await page.locator('.table th:first-child').evaluateAll((all) => all.map((th) => th.offsetWidth))) {
+        for (const width of await at.locator('.table th:first-child').evaluateAll((all) => all.map((th) => th.offsetWidth))) {
           assert.ok(width >= 120, `the first column of ${name} has ${width} px at ${viewport.width}`)
         }
       }
     }
-    await page.setViewportSize(wide)
-  })
-}
+    await at.close()
+  }
+  await Promise.all(['light', 'dark'].map(looks))
+})
 
 test('everything stops, and what ran runs again', async () => {
   await visit('#/configuration', 'Configuration')

@@ -101,13 +101,26 @@ function FilterBar({ filter, sort }: { filter: Filters; sort: string }) {
   const pool = st?.pools.find((p) => p.name === filter.pool)
   return (
     <div class="filters" role="search">
-      <label><span>Client</span><input type="search" data-filter aria-keyshortcuts="/" placeholder="prefix" title="an address or a prefix, such as 10.1.0.0/16" spellcheck={false} value={filter.client ?? ''} onChange={(e) => set('client')(e.currentTarget.value.trim())} onKeyDown={(e) => { if (e.key === 'Enter') set('client')(e.currentTarget.value.trim()) }} /></label>
+      <Client value={filter.client ?? ''} set={set('client')} />
       <Choice label="Protocol" value={filter.protocol} of={['tcp', 'udp']} set={set('protocol')} />
       <Choice label="Frontend" value={filter.frontend} of={st?.frontends.map((f) => f.name) ?? []} set={set('frontend')} />
       <Choice label="Pool" value={filter.pool} of={st?.pools.map((p) => p.name) ?? []} set={(v) => setQuery({ pool: v, backend: '', from: '' })} />
       <Choice label="Backend" value={filter.backend} of={(pool ? [pool] : st?.pools ?? []).flatMap((p) => p.backends.map((b) => b.address))} set={set('backend')} />
       <label><span>Order</span><select value={sort} onChange={(e) => setQuery({ by: e.currentTarget.value === 'age' ? '' : e.currentTarget.value, from: '' })}>{Object.entries(sorts).map(([k, title]) => <option key={k} value={k}>{title}</option>)}</select></label>
     </div>
+  )
+}
+
+// Client keeps what is typed until it is meant: the view around it is drawn anew each second.
+function Client({ value, set }: { value: string; set: (v: string) => void }) {
+  const [typed, setTyped] = useState(value)
+  useEffect(() => setTyped(value), [value])
+  const mean = (): void => set(typed.trim())
+  return (
+    <label><span>Client</span><input
+      type="search" data-filter aria-keyshortcuts="/" placeholder="prefix" title="an address or a prefix, such as 10.1.0.0/16" autoComplete="off" spellcheck={false}
+      value={typed} onInput={(e) => setTyped(e.currentTarget.value)} onChange={mean} onKeyDown={(e) => { if (e.key === 'Enter') mean() }}
+    /></label>
   )
 }
 

@@ -7,18 +7,25 @@ import { orderBackend } from './backend'
 
 export function Weight({ of: r }: { of: Row }) {
   const [text, setText] = useState<string | null>(null), [failure, setFailure] = useState(''), [busy, setBusy] = useState(false)
-  const input = useRef<HTMLInputElement>(null), why = whyNot('operate')
+  const input = useRef<HTMLInputElement>(null), button = useRef<HTMLButtonElement>(null), why = whyNot('operate')
   const editing = text !== null
-  useEffect(() => { if (editing) input.current?.select() }, [editing])
+  const over = useRef(false) // the field is left, and its going away is no leaving that applies it
+  const byKey = useRef(false) // then the focus stays where the weight is
+  useEffect(() => {
+    if (editing) input.current?.select()
+    else if (byKey.current) button.current?.focus()
+    byKey.current = false
+  }, [editing])
   if (!editing) {
     return (
       <button
-        type="button" class="weight" aria-disabled={why ? 'true' : undefined} title={why || 'Change the weight'}
-        aria-label={`Weight of ${r.address}: ${r.weight}. ${why || 'Change'}`} onClick={() => { if (!why) setText(String(r.weight)) }}
+        ref={button} type="button" class="weight" aria-disabled={why ? 'true' : undefined} title={why || 'Change the weight'}
+        aria-label={`Weight of ${r.address}: ${r.weight}. ${why || 'Change'}`} onClick={() => { if (!why) { over.current = false; setText(String(r.weight)) } }}
       >{r.weight}</button>
     )
   }
   const stop = (): void => {
+    over.current = true
     setText(null)
     setFailure('')
   }
@@ -40,8 +47,9 @@ export function Weight({ of: r }: { of: Row }) {
     <span class="weighing">
       <input
         ref={input} class="number" inputMode="numeric" aria-label={`New weight of ${r.address}`} aria-invalid={failure ? 'true' : undefined}
-        value={text} readOnly={busy} onInput={(e) => setText(e.currentTarget.value)} onBlur={() => { if (!failure) void apply() }}
+        value={text} readOnly={busy} onInput={(e) => setText(e.currentTarget.value)} onBlur={() => { if (!failure && !over.current) void apply() }}
         onKeyDown={(e) => {
+          byKey.current = e.key === 'Enter' || e.key === 'Escape'
           if (e.key === 'Enter') { e.preventDefault(); void apply() }
           if (e.key === 'Escape') { e.preventDefault(); e.stopPropagation(); stop() }
         }}
