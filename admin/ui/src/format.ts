@@ -57,4 +57,10 @@ export function since(t: Date, now: Date): string {
 export const plural = (n: number, one: string, many = one + 's'): string => `${exact(n)} ${n === 1 ? one : many}`
 
 // unplaced is what is wrong without FILE:LINE:, for whoever shows it there.
-export const unplaced = (m: { line?: number; message: string }): string => (m.line ? m.message.replace(/^\S*:\d+: /, '') : m.message)
+const place = /^\S*:\d+: /
+
+export const unplaced = (m: { line?: number; message: string }): string => (m.line ? m.message.replace(place, '') : m.message)
+
+// ofTable has the warnings about one pool or frontend, without their place in a text that is not shown.
+export const ofTable = (warnings: string[], section: string, name: string): string[] =>
+  warnings.map((w) => w.replace(place, '')).filter((w) => [`${section}.${name}`, `${section}."${name}"`].some((key) => w.startsWith(key) && /^[.:[]/.test(w.slice(key.length))))

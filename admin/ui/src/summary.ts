@@ -1,6 +1,6 @@
 // The health of everything in one sentence.
 
-import { plural, since } from './format'
+import { exact, plural, since } from './format'
 import { events } from './live'
 import type { Sample, Status } from './types'
 import type { Tone } from './ui/state'
@@ -25,10 +25,10 @@ export function summary(s: Sample, st: Status, now: Date): { tone: Tone; text: s
     const which = dead.length === 1 ? `Pool ${dead[0]} has` : `Pools ${dead.join(', ')} have`
     return { tone: 'bad', text: `${which} no backend up${began(st, now)}; ${turned > 0 ? felt : 'whoever comes there is turned away'}`, more }
   }
-  if (down > 0) return { tone: turned > 0 ? 'bad' : 'warn', text: `${down} of ${plural(total, 'backend')} down${began(st, now)}; ${felt}`, more }
+  if (down > 0) return { tone: turned > 0 ? 'bad' : 'warn', text: `${exact(down)} of ${plural(total, 'backend')} down${began(st, now)}; ${felt}`, more }
   if (turned > 0) return { tone: 'warn', text: `All backends are up, but ${felt}`, more }
-  if (other > 0) return { tone: 'ok', text: `${up} of ${plural(total, 'backend')} up, ${other} taken out by order`, more }
-  return { tone: 'ok', text: total === 1 ? 'The one backend is up' : `All ${total} backends are up`, more }
+  if (other > 0) return { tone: 'ok', text: `${exact(up)} of ${plural(total, 'backend')} up, ${exact(other)} taken out by order`, more }
+  return { tone: 'ok', text: total === 1 ? 'The one backend is up' : `All ${exact(total)} backends are up`, more }
 }
 
 // began says since when something is down: the first of those that still are.

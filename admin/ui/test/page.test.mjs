@@ -365,6 +365,7 @@ test('a pool is changed as it is written', async () => {
   await dialog.getByRole('button', { name: 'Apply', exact: true }).click()
   await dialog.waitFor({ state: 'detached' })
   await page.getByRole('status').filter({ hasText: 'Applied' }).waitFor()
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Review and apply', 'the focus is lost')
   assert.equal((await api('/pools/web')).policy, 'leasttime')
   assert.equal(file().trimEnd(), before.trimEnd().replace('policy = "roundrobin"', 'policy = "leasttime" # since the third is slow')
     .replace('[pools.web.health]\n', '[pools.web.health]\nfall = 5\n').replace('timeout = "400ms"\n', 'timeout = "400ms"\n\n[pools.web.queue]\nsize = 64\n'))
@@ -519,6 +520,22 @@ test('a thousand backends scroll', async () => {
   await page.getByText('127.77.19.231:9000').waitFor()
   const there = await page.locator('tr[data-row]').count()
   assert.ok(there < 80, `${there} rows exist at once`)
+})
+
+test('what is typed outlives a process that hangs, and is checked again', async () => {
+  await visit('#/pools/partners/edit', 'Edit partners')
+  const verdict = (text) => page.locator('main [role=status]', { hasText: text }).waitFor({ timeout: 30_000 })
+  const editor = page.getByLabel('Table of partners, TOML')
+  await verdict('No mistakes')
+  rig.lb.kill('SIGSTOP')
+  await editor.press('Control+Home')
+  await page.keyboard.insertText('# typed meanwhile\n')
+  await verdict('Not checked: awe4lb does not answer.')
+  assert.equal(await page.getByRole('button', { name: 'Review and apply' }).getAttribute('title'), 'awe4lb does not answer.')
+  rig.lb.kill('SIGCONT')
+  await verdict('No mistakes')
+  await editor.getByText('# typed meanwhile').waitFor()
+  await page.getByRole('button', { name: 'Undo all' }).click()
 })
 
 test('numbers that are old are said to be', async () => {

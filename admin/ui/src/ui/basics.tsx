@@ -59,6 +59,7 @@ export function Heading({ title, children, above }: { title: string; children?: 
   )
 }
 
-export function Facts({ of }: { of: [string, ComponentChildren][] }) {
-  return <dl class="facts">{of.map(([name, value]) => <div key={name}><dt>{name}</dt><dd>{value}</dd></div>)}</dl>
+// Facts are names with values; long ones get a line of their own where there is little room.
+export function Facts({ of }: { of: [string, ComponentChildren, 'long'?][] }) {
+  return <dl class="facts">{of.map(([name, value, long]) => <div key={name} class={long}><dt>{name}</dt><dd>{value}</dd></div>)}</dl>
 }

@@ -3,6 +3,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import type { Editor } from '../editor'
 import { unplaced } from '../format'
+import { stale } from '../live'
 import type { Mistake, Verdict } from '../types'
 import { Empty } from './basics'
 import { Mark } from './state'
@@ -31,7 +32,8 @@ export function Code(p: { label: string; text: string; height?: string; readOnly
 
 export function Verdicts({ of: v, checking, why, go }: { of: Verdict | null; checking: boolean; why: string; go: (line: number) => void }) {
   if (why) return <p class="muted">You can read this. {why}</p>
-  if (!v) return <p class="muted" role="status">Checking</p>
+  if (stale.value) return <p class="muted" role="status">Not checked: awe4lb does not answer. What you have typed stays.</p>
+  if (!v) return <p class="muted" role="status">{checking ? 'Checking' : 'Not checked'}</p>
   const errors = v.errors ?? [], warnings = (v.warnings ?? []).map((w) => (typeof w === 'string' ? w : w.message))
   return (
     <div class="verdict" role="status" aria-busy={checking}>

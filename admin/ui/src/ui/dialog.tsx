@@ -6,7 +6,13 @@ import { Button, Failure } from './basics'
 
 export function Dialog(p: { title: string; onClose: () => void; children: ComponentChildren; wide?: boolean }) {
   const ref = useRef<HTMLDialogElement>(null), id = useId()
-  useEffect(() => { ref.current?.showModal() }, [])
+  useEffect(() => {
+    const before = document.activeElement
+    ref.current?.showModal()
+    return () => { // one that is taken away open gives the focus to nobody
+      if (document.activeElement === document.body && before instanceof HTMLElement) before.focus({ preventScroll: true })
+    }
+  }, [])
   return (
     <dialog
       ref={ref} class={p.wide ? 'wide' : undefined} aria-labelledby={id} onClose={p.onClose}

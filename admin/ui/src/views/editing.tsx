@@ -6,7 +6,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { call, encode, getText, Problem, putText, whyNot } from '../api'
 import { drafts } from '../drafts'
-import { refreshStatus } from '../live'
+import { refreshStatus, stale } from '../live'
 import { place, setQuery } from '../router'
 import type { Report, Verdict } from '../types'
 import { Button, Failure, Heading } from '../ui/basics'
@@ -45,7 +45,7 @@ export function ConfigEditor({ name }: { name: string }) {
   }
   useEffect(() => { void load(true) }, [name])
   useEffect(() => {
-    if (stored === null || why) return
+    if (stored === null || why || stale.value) return
     const stop = new AbortController()
     setChecking(true)
     const timer = setTimeout(async () => {
@@ -69,7 +69,7 @@ export function ConfigEditor({ name }: { name: string }) {
       stop.abort()
       clearTimeout(timer)
     }
-  }, [text, stored, why])
+  }, [text, stored, why, stale.value])
   const change = (t: string): void => {
     setText(t)
     setReport(null)

@@ -8,7 +8,8 @@
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { call, encode, getText, Problem, whyNot } from '../api'
 import { drafts } from '../drafts'
-import { sample, status, wantBackends } from '../live'
+import { ofTable } from '../format'
+import { sample, stale, status, wantBackends } from '../live'
 import { href } from '../router'
 import { room } from '../screen'
 import type { Changed, Verdict } from '../types'
@@ -55,21 +56,23 @@ export function TableEditor({ kind, name }: { kind: 'pool' | 'frontend'; name: s
       return false
     }
   }
-  useEffect(() => { if (!why) void look() }, [version, why])
+  useEffect(() => { if (!why && !stale.value) void look() }, [version, why, stale.value])
   useEffect(() => {
-    if (stored === null || theirs !== null || why) return
+    if (stored === null || theirs !== null || why || stale.value) return
     const stop = new AbortController()
     setChecking(true)
     const timer = setTimeout(async () => {
       let v: Verdict | null = null
       try {
-        v = { ok: true, ...await call<Changed>('PUT', path + '?dry_run=true', undefined, { text, signal: stop.signal }) }
+        const would = await call<Changed>('PUT', path + '?dry_run=true', undefined, { text, signal: stop.signal })
+        v = { ok: true, warnings: ofTable(would.warnings ?? [], section, name) }
       } catch (e) {
         if (stop.signal.aborted) return
         if (e instanceof Problem && e.status !== 0) v = { ok: false, errors: e.mistakes.length ? e.mistakes : [{ message: e.message }] }
         else setFailure(e)
       }
       setChecking(false)
+      if (v) setFailure(null)
       setVerdict(v)
       editor.current?.mark(v?.errors ?? [])
     }, pauseWhileTyping)
@@ -77,7 +80,7 @@ export function TableEditor({ kind, name }: { kind: 'pool' | 'frontend'; name: s
       stop.abort()
       clearTimeout(timer)
     }
-  }, [text, stored, theirs, why])
+  }, [text, stored, theirs, why, stale.value])
   const change = (t: string): void => {
     setText(t)
     setDone(null)
@@ -103,7 +106,7 @@ export function TableEditor({ kind, name }: { kind: 'pool' | 'frontend'; name: s
           {done && <div role="status"><Changes of={done} done />{done.unsaved && <p class="warn-text">It is in memory only: a reload drops it.</p>}<p><a href={href([section, name])}>Look at {name}</a></p></div>}
           <div class="buttons">
             {dirty && <Button onClick={() => { drafts.delete(draft); setText(stored.text); editor.current?.set(stored.text) }}>Undo all</Button>}
-            <Button kind="main" whyNot={theirs ? 'Choose first what becomes of the other change.' : !dirty ? 'Nothing has changed.' : wrong ? 'It has mistakes.' : checking ? 'It is being checked.' : ''}
+            <Button kind="main" whyNot={theirs ? 'Choose first what becomes of the other change.' : !dirty ? 'Nothing has changed.' : stale.value ? 'awe4lb does not answer.' : wrong ? 'It has mistakes.' : checking || !verdict ? 'It is being checked.' : ''}
               onClick={() => void look().then((free) => { if (free) setReview(true) })}>Review and apply</Button>
           </div>
         </div>

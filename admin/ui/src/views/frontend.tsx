@@ -25,7 +25,7 @@ export function FrontendView({ name }: { name: string }) {
       {removing && <RemoveTable kind="frontend" name={name} onClose={() => remove(false)} />}
       <Facts of={[
         ['Protocol', f.tls ? `${f.protocol}, TLS ends here` : f.protocol],
-        ['Listens on', f.listeners.join(', ') || 'nothing'],
+        ['Listens on', f.listeners.join(', ') || 'nothing', 'long'],
         ['Open', <><Count n={live?.open ?? f.open} what="sessions and flows" />{f.max_connections > 0 && <span class="muted"> of {exact(f.max_connections)}</span>}</>],
         ['New', <Rate n={live?.new_per_second} />],
         ['To backends', <SizeRate n={live?.c2b} />],

@@ -2,7 +2,7 @@
 
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { whyNot } from '../api'
-import { plural } from '../format'
+import { exact, plural } from '../format'
 import { backendSamples, checkKey, checks, poolSample, stale, stateSince, status, wantBackends } from '../live'
 import { go, href, place, setQuery } from '../router'
 import { room } from '../screen'
@@ -78,7 +78,7 @@ export function PoolView({ name }: { name: string }) {
       </Heading>
       <Facts of={[
         ['Policy', pool.policy],
-        ['Up', `${sum?.up ?? 0} of ${pool.backends.length}`],
+        ['Up', `${exact(sum?.up ?? 0)} of ${exact(pool.backends.length)}`],
         ['Open', <Count n={sum?.open ?? 0} what="sessions and flows" />],
         ['New', <Rate n={sum?.new_per_second} />],
         ['To backends', <SizeRate n={sum?.c2b} />],
