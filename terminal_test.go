@@ -148,28 +148,38 @@ func (s *screen) modes() *unix.Termios {
 	return m
 }
 
+// streamsOn starts awe4lb with its streams on a terminal that nobody else reads: a read under way would keep it open. own says
+// whether the terminal is that of the process's session too. The process is killed after ten seconds, which ends each wait.
+func streamsOn(t *testing.T, own bool, path string) (keys *os.File, cmd *exec.Cmd) {
+	t.Helper()
+	keys, tty, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { keys.Close() })
+	cmd = command("run", "--config", path)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: own}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	tty.Close()
+	end := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+	t.Cleanup(func() {
+		end.Stop()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return keys, cmd
+}
+
 // TestTerminalThatGoesEndsIt closes the terminal that awe4lb runs on, after a SIGHUP that was an order to reload.
 func TestTerminalThatGoesEndsIt(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lb.toml")
 	if err := os.WriteFile(path, []byte("[engine]\nshards = 1\n[admin]\nbind = \"\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	keys, tty, err := pty.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := command("run", "--config", path)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	tty.Close()
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
-
-	// Nobody else reads: a read under way would keep the terminal open.
+	keys, cmd := streamsOn(t, true, path)
 	lines := bufio.NewReader(keys)
 	wants := func(part string) {
 		t.Helper()
@@ -191,13 +201,8 @@ func TestTerminalThatGoesEndsIt(t *testing.T) {
 	if err := keys.Close(); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case err := <-ended:
-		if err != nil {
-			t.Errorf("it ended with %v", err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("it runs on without its terminal")
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("without its terminal it ended with %v, want by itself", err)
 	}
 }
 
@@ -210,21 +215,7 @@ func TestTerminalOfOthersEndsNothing(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	keys, tty, err := pty.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := command("run", "--config", path)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	tty.Close()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
+	keys, cmd := streamsOn(t, false, path)
 	logged := func(part string) {
 		t.Helper()
 		lbtest.Eventually(t, part+" is logged", func() bool {
