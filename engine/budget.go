@@ -42,7 +42,7 @@ func (e *Engine) budget(cfg *config.Config, bindings int) budget {
 		lingers = min(maxLingers, nofile/16) / shards
 	}
 	// What is neither session, flow nor pipe: listeners, loops, logs, the admin and its clients.
-	reserved := min(keptBack, nofile/4) + (4+bindings+2*pipes+lingers)*shards
+	reserved := min(keptBack, nofile/4) + (5+bindings+2*pipes+lingers)*shards
 	room := int64(max(nofile-reserved, 2))
 
 	// Flows get what their frontends ask for, but no more than half while there are sessions too, unless max_connections
