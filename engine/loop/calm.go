@@ -164,28 +164,33 @@ func (c *Calm) monitorRuns() (runs uint64, ok bool) {
 	return runs, runs > 0
 }
 
-// hold is a loop that sleeps with its processor for a time. It is the handler of an eventfd that is readable meanwhile, so
-// that netpoll has always something to handle and never sleeps itself.
+// hold is a loop that keeps its processor for a time. A posted function then takes netpoll's place: it waits for events on
+// netpoll's descriptor, in a system call that Go's scheduler does not know of, and dispatches them.
 type hold struct {
 	// Set once, never changed; zero without KeepCalm.
 	loop   *Loop
-	epoll  int    // netpoll's descriptor
-	fd     int    // the eventfd
-	begin  func() // starts a hold, whatever there is to do
-	ifIdle func() // starts one that ends with the next event, if there was none since it last ran
-	nap    func() // sleeps until there is something to do
+	epoll  int               // netpoll's descriptor
+	fd     int               // an eventfd, to end the wait
+	events []unix.EpollEvent // scratch
+	begin  func()            // starts a hold, whatever there is to do
+	ifIdle func()            // starts one that ends with the next event, if there was none since it last ran
+	take   func()            // takes netpoll's place
 
 	// Owned by the loop's goroutine.
-	until int64  // 0: no hold
-	idle  bool   // the next event ends it
-	seen  uint32 // the loop's events when it began, if it is idle
-	asked uint32 // and when ifIdle last ran
-	naps  uint32 // times that it has slept; wraps
+	until  int64  // 0: no hold
+	idle   bool   // the next event ends it
+	seen   uint32 // the loop's events when it began, if it is idle
+	asked  uint32 // and when ifIdle last ran
+	posted bool   // take is
+	waits  uint32 // times that it has waited; wraps
 
 	// Shared: atomics.
-	asleep    atomic.Bool  // netpoll says nothing of what is posted; who posts is to wake it
+	waiting   atomic.Bool  // netpoll says nothing of what is posted; who posts is to end the wait
 	idleUntil atomic.Int64 // the end of a hold by ifIdle, in nanoseconds since the epoch of Calm; 0: none
 }
+
+// holdEvents is how many events a loop that holds takes at once.
+const holdEvents = 128
 
 func (h *hold) open(c *Calm, l *Loop) (err error) {
 	if h.epoll, err = epollOf(l.poller); err != nil {
@@ -194,7 +199,7 @@ func (h *hold) open(c *Calm, l *Loop) (err error) {
 	if h.fd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
 		return fmt.Errorf("eventfd: %w", err)
 	}
-	h.loop = l
+	h.loop, h.events = l, make([]unix.EpollEvent, holdEvents)
 	h.begin = func() { h.start(holdFor, false) }
 	h.ifIdle = func() {
 		idle := h.asked == l.events
@@ -205,15 +210,21 @@ func (h *hold) open(c *Calm, l *Loop) (err error) {
 			h.idleUntil.Store(c.now() + int64(idleFor))
 		}
 	}
-	h.nap = h.sleep
+	h.take = h.run
 	return l.Listen(h.fd, h)
 }
 
 func (h *hold) start(d time.Duration, idle bool) {
-	if h.until == 0 {
-		h.wake()
-	}
 	h.until, h.idle = h.loop.Now()+int64(d), idle
+	h.goOn()
+}
+
+// goOn takes netpoll's place after what else is posted.
+func (h *hold) goOn() {
+	if !h.posted {
+		h.posted = true
+		h.loop.Post(h.take)
+	}
 }
 
 // epollOf reads the descriptor out of a poller, which has no method for it.
@@ -232,75 +243,55 @@ func (h *hold) left() int64 {
 	return h.until - h.loop.Now()
 }
 
-// Ready has the loop sleep after the events at hand: of those that netpoll has taken already, epoll says nothing more.
-func (h *hold) Ready(int, Events) {
-	l := h.loop
-	l.events-- // this one
-	if h.left() <= 0 {
-		h.end()
-	} else if l.posted.Load() == l.ran {
-		l.Post(h.nap)
-	}
-}
-
-// sleep returns when there is an event or something was posted, or the hold is over.
-func (h *hold) sleep() {
-	if h.until == 0 {
-		return
-	}
-	l := h.loop
-	h.rest()
-	for {
-		left := h.left()
-		if left <= 0 {
-			break
+// run is a loop, until the hold is over or there is something that was posted: that is netpoll's to run.
+func (h *hold) run() {
+	h.posted = false
+	for left := h.left(); left > 0; left = h.left() {
+		h.waiting.Store(true)
+		if l := h.loop; l.posted.Load() != l.ran {
+			h.waiting.Store(false)
+			h.goOn()
+			return
 		}
 		if h.idle {
 			left = min(left, int64(idleSlice))
 		}
-		h.asleep.Store(true)
-		if l.posted.Load() != l.ran {
-			break
-		}
-		h.naps++
-		p := unix.PollFd{Fd: int32(h.epoll), Events: unix.POLLIN}
-		ts := unix.NsecToTimespec(left)
-		n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
-		if errno != 0 && errno != unix.EINTR { // a filter of system calls
-			h.until = l.Now()
-		} else if errno == 0 && n > 0 {
-			break
-		} else if h.idle { // a signal is how Go's scheduler asks for the processor
-			runtime.Gosched()
-		}
+		h.wait(left)
 	}
-	h.asleep.Store(false)
-	h.wake()
-}
-
-// rouse ends the sleep of a loop that has something to do since it was posted. Safe from any goroutine.
-func (h *hold) rouse() {
-	if h.asleep.Load() && h.asleep.CompareAndSwap(true, false) {
-		h.wake()
-	}
-}
-
-// end lets netpoll sleep again.
-func (h *hold) end() {
-	h.rest()
 	h.until, h.idle = 0, false
 	h.idleUntil.Store(0)
 }
 
-// wake makes the eventfd readable, rest takes that back.
-func (h *hold) wake() {
-	one := [8]byte{1}
-	_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(h.fd), uintptr(unsafe.Pointer(&one)), 8)
+// wait waits for events, for some nanoseconds or a little longer, and dispatches them.
+func (h *hold) wait(most int64) {
+	h.waits++
+	ms := (most + int64(time.Millisecond) - 1) / int64(time.Millisecond)
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(h.epoll), uintptr(unsafe.Pointer(&h.events[0])), uintptr(len(h.events)), uintptr(ms), 0, 0)
+	h.waiting.Store(false)
+	if errno != 0 {
+		n = 0
+	}
+	for _, ev := range h.events[:n] {
+		_ = h.loop.dispatch(int(ev.Fd), ev.Events, 0)
+	}
+	if n == 0 && h.idle { // also after a signal, which is how Go's scheduler asks for the processor
+		runtime.Gosched()
+	}
 }
 
-func (h *hold) rest() {
+// Ready takes back what has ended a wait.
+func (h *hold) Ready(int, Events) {
+	h.loop.events-- // this is none
 	var b [8]byte
 	_, _, _ = unix.RawSyscall(unix.SYS_READ, uintptr(h.fd), uintptr(unsafe.Pointer(&b)), 8)
+}
+
+// rouse ends the wait of a loop that has something to do since it was posted. Safe from any goroutine.
+func (h *hold) rouse() {
+	if h.waiting.Load() && h.waiting.CompareAndSwap(true, false) {
+		one := [8]byte{1}
+		_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(h.fd), uintptr(unsafe.Pointer(&one)), 8)
+	}
 }
 
 func (h *hold) close() {

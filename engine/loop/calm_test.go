@@ -215,8 +215,7 @@ func TestIdleLoopsHold(t *testing.T) {
 	loops[0].Call(func() { loops[0].Close(near) })
 }
 
-// TestHoldLeavesNoEventWaiting has an event come when netpoll is about to take that of the hold: it takes both at once, and
-// epoll says no more of the second.
+// TestHoldLeavesNoEventWaiting has an event come while another is handled: the next wait has it, at once.
 func TestHoldLeavesNoEventWaiting(t *testing.T) {
 	_, loops, _ := calmLoops(t, 1)
 	l := loops[0]
@@ -225,12 +224,12 @@ func TestHoldLeavesNoEventWaiting(t *testing.T) {
 	late, lateFar := socketpair(t)
 	defer unix.Close(lateFar)
 	read := make(chan struct{}, 1)
-	var naps, slept uint32
+	var waits, waited uint32
 	l.Call(func() {
 		if err := l.Register(near, ready(func(Events) {
 			var b [16]byte
 			if n, _ := unix.Read(near, b[:]); n > 0 {
-				naps = l.hold.naps
+				waits = l.hold.waits
 				_, _ = unix.Write(lateFar, []byte("hello"))
 			}
 		})); err != nil {
@@ -239,7 +238,7 @@ func TestHoldLeavesNoEventWaiting(t *testing.T) {
 		if err := l.Register(late, ready(func(Events) {
 			var b [16]byte
 			if n, _ := unix.Read(late, b[:]); n > 0 {
-				slept += l.hold.naps - naps
+				waited += l.hold.waits - waits
 				read <- struct{}{}
 			}
 		})); err != nil {
@@ -252,13 +251,13 @@ func TestHoldLeavesNoEventWaiting(t *testing.T) {
 		if _, err := unix.Write(far, []byte("hello")); err != nil {
 			t.Fatal(err)
 		}
-		wait(t, read, "what comes with the event of the hold is handled")
+		wait(t, read, "what comes meanwhile is handled")
 	}
 	l.Call(func() {
 		l.Close(near)
 		l.Close(late)
-		if slept > 0 {
-			t.Errorf("slept %d times between 20 events and those that came at once after them", slept)
+		if waited != 20 {
+			t.Errorf("waited %d times between 20 events and those that came at once after them, want once each", waited)
 		}
 	})
 }
@@ -330,7 +329,7 @@ func TestPostRousesWhoSleeps(t *testing.T) {
 	if roused() {
 		t.Error("Post roused who does not sleep")
 	}
-	l.hold.asleep.Store(true)
+	l.hold.waiting.Store(true)
 	l.Post(func() {})
 	if !roused() {
 		t.Error("Post did not rouse who sleeps")
@@ -339,7 +338,7 @@ func TestPostRousesWhoSleeps(t *testing.T) {
 	if roused() {
 		t.Error("Post roused who was roused before")
 	}
-	l.hold.asleep.Store(true)
+	l.hold.waiting.Store(true)
 	l.Stop()
 	if !roused() {
 		t.Error("Stop did not rouse who sleeps")
