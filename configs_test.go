@@ -289,6 +289,10 @@ func TestPlaceOfWhatTheHostRefuses(t *testing.T) {
 	want(409, "pools.p.backends[1].address: ", place{Key: "pools.p.backends[1].address", Pointer: "/address"}, "POST", "/api/v1/pools/p/backends",
 		`{"address": "[fe80::1%nowhere]:1"}`, asJSON...)
 
+	_, table := in.send("GET", "/api/v1/pools/p/table", "")
+	want(409, "body:2: ", place{File: "body", Line: 2, Key: "pools.p.source[0]"}, "PUT", "/api/v1/pools/p/table",
+		strings.Replace(table, "[pools.p]\n", "[pools.p]\nsource = [\"192.0.2.1\"]\n", 1))
+
 	more := fmt.Sprintf("[frontends.g]\npool = \"p\"\nbind = [\n  \"127.0.0.1:0\",\n  %q,\n]\n", taken.Addr())
 	line := strings.Count(text, "\n") + 5
 	path := filepath.Join(filepath.Dir(in.path), "awe4lb.d", "g.toml")

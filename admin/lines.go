@@ -3,6 +3,8 @@ package admin
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"strings"
 
 	"awe4lb/config"
 	"awe4lb/internal/confstore"
@@ -63,17 +65,18 @@ const bodyName = "body"
 // inBody makes mistakes in a text of which the body stands below some lines point into the body, where they are there; above is -1
 // when it does not stand there as it was sent.
 func inBody(err error, body []byte, above int) error {
-	var mistakes config.Errors
-	if !errors.As(err, &mistakes) {
+	if !isAbout(err) {
 		return err
 	}
-	p := withoutLines(err)
+	p, found := withoutLines(err), asProblem(err).Errors
 	last := bytes.Count(bytes.TrimSuffix(body, []byte("\n")), []byte("\n")) + 1
-	for i, m := range mistakes {
-		if line := m.Line - above; above >= 0 && line >= 1 && line <= last {
-			there := *m
-			there.File, there.Line = bodyName, line
-			p.Errors[i] = mistakesOf(config.Errors{&there})[0]
+	for i := range p.Errors {
+		m := &p.Errors[i]
+		if line := found[i].Line - above; above >= 0 && found[i].File != "" && line >= 1 && line <= last {
+			m.File, m.Line = bodyName, line
+			message := fmt.Sprintf("%s:%d: %s", m.File, m.Line, m.Message)
+			p.Detail = strings.ReplaceAll(p.Detail, m.Message, message)
+			m.Message = message
 		}
 	}
 	return p
