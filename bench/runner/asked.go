@@ -29,7 +29,7 @@ func ask(ctx context.Context, p Place) error {
 	failed := make(chan error, askers)
 	for i := range askers {
 		all.Go(func() {
-			if err := askOnce(ctx, client, "http://"+p.Admin+"/healthz"); err != nil && ctx.Err() == nil { // all are there from the start
+			if err := askOnce(ctx, client, "http://"+p.AskAt+"/healthz"); err != nil && ctx.Err() == nil { // all are there from the start
 				failed <- err
 				return
 			}
@@ -39,7 +39,7 @@ func ask(ctx context.Context, p Place) error {
 					return
 				case <-time.After(wait):
 				}
-				if err := askOnce(ctx, client, "http://"+p.Admin+askedPaths[n%len(askedPaths)]); err != nil && ctx.Err() == nil {
+				if err := askOnce(ctx, client, "http://"+p.AskAt+askedPaths[n%len(askedPaths)]); err != nil && ctx.Err() == nil {
 					failed <- err
 					return
 				}

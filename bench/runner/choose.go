@@ -11,7 +11,7 @@ import (
 )
 
 // SystemNames lists the systems that need no binary to be named.
-var SystemNames = []string{"awe4lb", "awe4lb-nice", "awe4lb-guarded", "awe4lb-flapping", "awe4lb-asked", "haproxy", "haproxy-splice", "nginx", "naive", "direct"}
+var SystemNames = []string{"awe4lb", "awe4lb-nice", "awe4lb-guarded", "awe4lb-flapping", "awe4lb-flapping-elsewhere", "awe4lb-asked", "awe4lb-asked-elsewhere", "haproxy", "haproxy-splice", "nginx", "naive", "direct"}
 
 // findSystems decides who takes part: it builds awe4lb, finds the rivals, and offers to install what is missing. awe4lb
 // that does not build is skipped, aloud; a missing rival is an error, since a race without rivals tells nothing. wanted
@@ -24,7 +24,8 @@ func (e *env) findSystems(ctx context.Context, wanted ...family) error {
 	}
 	want := func(name string) bool {
 		can := map[string][]family{"haproxy": {overTCP, overTLS}, "haproxy-splice": {overTCP}, "naive": {overTCP}, "gost": {overTCP},
-			"gobetween": {overTCP, overUDP}, "direct": {overUDP}, "awe4lb-nice": {overTLS}, "awe4lb-guarded": {overTCP, overUDP}, "awe4lb-flapping": {overTCP}, "awe4lb-asked": {overTCP}}[name]
+			"gobetween": {overTCP, overUDP}, "direct": {overUDP}, "awe4lb-nice": {overTLS}, "awe4lb-guarded": {overTCP, overUDP}, "awe4lb-flapping": {overTCP}, "awe4lb-flapping-elsewhere": {overTCP},
+			"awe4lb-asked": {overTCP}, "awe4lb-asked-elsewhere": {overTCP}}[name]
 		if can != nil && len(of(can...)) == 0 {
 			return false
 		}
@@ -126,8 +127,12 @@ func (e *env) addAwe4lb(ctx context.Context, families []family, variant func(nam
 			Note: fmt.Sprintf("an access list of %d prefixes, limits of sources and rates, outliers, a pool of %d checked each second", guardPrefixes, guardPool)}, []family{overTCP, overUDP}},
 		{System{Name: "awe4lb-flapping", Guarded: true, Flaps: true,
 			Note: fmt.Sprintf("the same, while weights and states of its backends change %d times a second", flapsASecond)}, []family{overTCP}},
+		{System{Name: "awe4lb-flapping-elsewhere", Guarded: true, Flaps: true, Elsewhere: true,
+			Note: "the same with all that protects, while it is another awe4lb beside whose backends change"}, []family{overTCP}},
 		{System{Name: "awe4lb-asked", Asked: true,
 			Note: fmt.Sprintf("while %d clients of its API ask %.0f times a second", askers, askers/askPause.Seconds())}, []family{overTCP}},
+		{System{Name: "awe4lb-asked-elsewhere", Asked: true, Elsewhere: true,
+			Note: "while they ask another awe4lb beside, which relays nothing"}, []family{overTCP}},
 	} {
 		if v.For = variant(v.Name, v.can...); len(v.For) > 0 {
 			v.Kind, v.Binary, v.Version, v.FDsPerConn, v.Note = s.Kind, s.Binary, s.Version, s.FDsPerConn, s.Note+", "+v.Note

@@ -68,7 +68,7 @@ func flap(ctx context.Context, p Place) error {
 		case <-ticker.C:
 		}
 		backend := p.HTTPBackend[1+n/len(bodies)%(len(p.HTTPBackend)-1)]
-		at := url.URL{Scheme: "http", Host: p.Admin, Path: "/api/v1/pools/http/backends/" + backend}
+		at := url.URL{Scheme: "http", Host: p.AskAt, Path: "/api/v1/pools/http/backends/" + backend}
 		req, err := http.NewRequest(http.MethodPatch, at.String(), bytes.NewBufferString(bodies[n%len(bodies)]))
 		if err != nil {
 			return err

@@ -115,6 +115,7 @@ type instance struct {
 	sys     System
 	place   Place
 	process *Process
+	other   *Process // what clients of its API turn to instead, with Elsewhere
 }
 
 // Run measures everything and returns the results. It fails when a rival or a tool is missing, when nothing can be
@@ -254,7 +255,7 @@ func (e *env) newPlace(s System) (Place, error) {
 			return Place{}, err
 		}
 	}
-	return Place{Dir: dir, HTTP: http, Bulk: bulk, HTTPBackend: e.httpBackends(s), BulkBackend: e.backends.Bulk, Guarded: s.Guarded, Admin: admin,
+	return Place{Dir: dir, HTTP: http, Bulk: bulk, HTTPBackend: e.httpBackends(s), BulkBackend: e.backends.Bulk, Guarded: s.Guarded, Admin: admin, AskAt: admin,
 		Workers: e.o.Workers, MaxConns: (int(e.openFiles) - 200) / 2, Modules: e.modules}, errors.Join(err1, err2, err3)
 }
 
@@ -276,7 +277,7 @@ func (e *env) newUDPPlace(s System) (Place, error) {
 
 func (e *env) startAt(ctx context.Context, s System, place Place) (*instance, error) {
 	if s.Kind == kindDirect {
-		return &instance{s, Place{UDP: e.backends.UDP}, e.backend}, nil
+		return &instance{sys: s, place: Place{UDP: e.backends.UDP}, process: e.backend}, nil
 	}
 	argv, env, err := kinds[s.Kind](s, place)
 	if err != nil {
@@ -298,7 +299,7 @@ func (e *env) startAt(ctx context.Context, s System, place Place) (*instance, er
 		e.procs.Stop(q)
 		return nil, err
 	}
-	return &instance{s, place, q}, nil
+	return &instance{sys: s, place: place, process: q}, nil
 }
 
 // startAllBeside starts everybody. A build of awe4lb that does not relay UDP or TLS yet is left out of that, aloud.
@@ -325,19 +326,35 @@ func (e *env) startBeside(ctx context.Context, s System, f family) error {
 	if err != nil {
 		return err
 	}
+	var other *Process
+	if s.Elsewhere {
+		in, err := e.start(ctx, s)
+		if err != nil {
+			return err
+		}
+		other, place.AskAt = in.process, in.place.Admin
+	}
 	in, err := e.startAt(ctx, s, place)
 	if err != nil {
-		return err
+		return err // Run stops what was started
 	}
+	in.other = other
 	e.instances[besideKey{s.Name, f}] = in
 	return nil
 }
 
+func (e *env) stop(in *instance) {
+	if in.other != nil {
+		e.procs.Stop(in.other)
+	}
+	if in.sys.Kind != kindDirect {
+		e.procs.Stop(in.process)
+	}
+}
+
 func (e *env) stopBeside() {
 	for _, in := range e.instances {
-		if in.sys.Kind != kindDirect {
-			e.procs.Stop(in.process)
-		}
+		e.stop(in)
 	}
 	clear(e.instances)
 }
@@ -351,7 +368,7 @@ func (e *env) beside(ctx context.Context, s System, f family) (*instance, error)
 	}
 	if in != nil {
 		e.failed(s.Name, "%s has died (%v); it said: %s", s.Name, in.process.err, in.process.Output())
-		e.procs.Stop(in.process)
+		e.stop(in)
 		delete(e.instances, key)
 	}
 	if err := e.startBeside(ctx, s, f); err != nil {

@@ -25,6 +25,7 @@ type Place struct {
 	FlowTimeout time.Duration // UDP: how long a flow may be idle
 	MaxFlows    int           // UDP: one descriptor per flow
 	Admin       string        // awe4lb's admin address; "" = off
+	AskAt       string        // the admin address that clients of the API turn to; "" = there are none
 	Guarded     bool          // awe4lb: with all that protects
 	Workers     int           // threads, processes or shards
 	MaxConns    int           // what the open-files limit allows: two descriptors per proxied connection
@@ -49,6 +50,9 @@ type System struct {
 	Guarded, Flaps bool
 	// Asked systems have clients of their API meanwhile, and take part where that may show in the traffic.
 	Asked bool
+	// Elsewhere has the clients of Flaps and Asked turn to the API of another process of the same, which relays nothing: what
+	// the traffic feels then is the machine that they share.
+	Elsewhere bool
 	// FDsPerConn is what one idle proxied connection holds open: 2 sockets, more where pipes are kept.
 	FDsPerConn int
 }
