@@ -303,11 +303,11 @@ func TestDiscoveryHTTP(t *testing.T) {
 // TestDiscoveryDNS: the addresses of a name, from a server that is asked again as its answers say.
 func TestDiscoveryDNS(t *testing.T) {
 	// Backends on one port at several addresses.
-	first, err := net.Listen("tcp", "127.0.0.1:0")
+	port := lbtest.FreePort(t)
+	first, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := first.Addr().(*net.TCPAddr).Port
 	second, err := net.Listen("tcp", fmt.Sprintf("127.0.0.2:%d", port))
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ type comesAndGoes struct {
 }
 
 func newComesAndGoes(t *testing.T, name string) *comesAndGoes {
-	b := &comesAndGoes{t: t, name: name, address: "127.0.0.1:0"}
+	b := &comesAndGoes{t: t, name: name, address: lbtest.Free(t)}
 	b.come()
 	t.Cleanup(func() { b.l.Close() })
 	return b

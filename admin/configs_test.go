@@ -15,6 +15,7 @@ import (
 	"awe4lb/balancer"
 	"awe4lb/config"
 	"awe4lb/internal/confstore"
+	"awe4lb/internal/lbtest"
 )
 
 // configsOf is Configs on the director of a rig: what main does, without logs and health checks.
@@ -248,12 +249,7 @@ func TestRollbackToOtherAddresses(t *testing.T) {
 	r := newRig(t, "127.0.0.1:9")
 	r.want(200, "PUT", "/api/v1/configs/one", asTOML, blue)
 	r.want(200, "POST", "/api/v1/configs/one/select", "", "")
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	free.Close()
+	address := lbtest.Free(t)
 	fixed := strings.Replace(blue, "127.0.0.1:0", address, 1)
 	for _, text := range []string{fixed, blue} {
 		r.want(200, "PUT", "/api/v1/configs/one", asTOML, text)

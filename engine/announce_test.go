@@ -85,7 +85,7 @@ func TestAnnounced(t *testing.T) {
 				continue // refused by validation
 			}
 			t.Run(datagrams+" "+mode, func(t *testing.T) {
-				b := newAnnouncedBackend(t, "127.0.0.1:0")
+				b := newAnnouncedBackend(t, lbtest.Free(t))
 				r := newUDPRig(t, []string{b.address}, func(c *config.Config) {
 					announced(datagrams, "unique_id", "crc32c")(c)
 					switch u := &c.Frontends[0].UDP; mode {
@@ -133,7 +133,7 @@ func TestAnnouncedBursts(t *testing.T) {
 	for _, datagrams := range []string{"every", "first"} {
 		for _, gro := range []bool{false, true} {
 			t.Run(fmt.Sprint(datagrams, " gro ", gro), func(t *testing.T) {
-				b := newAnnouncedBackend(t, "127.0.0.1:0")
+				b := newAnnouncedBackend(t, lbtest.Free(t))
 				r := newUDPRig(t, []string{b.address}, func(c *config.Config) {
 					announced(datagrams, "crc32c")(c)
 					c.Frontends[0].UDP.GRO = gro
@@ -183,7 +183,7 @@ func TestAnnouncedAgain(t *testing.T) {
 				continue
 			}
 			t.Run(datagrams+" "+mode, func(t *testing.T) {
-				a, b := newAnnouncedBackend(t, "127.0.0.1:0"), newAnnouncedBackend(t, "127.0.0.1:0")
+				a, b := newAnnouncedBackend(t, lbtest.Free(t)), newAnnouncedBackend(t, "127.0.0.1:0")
 				r := newUDPRig(t, []string{a.address, b.address}, func(c *config.Config) {
 					announced(datagrams)(c)
 					c.Pools[0].Backends[1].Priority = 1
@@ -226,7 +226,7 @@ func TestAnnouncedAgain(t *testing.T) {
 
 // TestAnnouncedKept: a backend that was away when the first datagram came is told with the next.
 func TestAnnouncedKept(t *testing.T) {
-	at := lbtest.RefusedDatagrams(t)
+	at := lbtest.Refused(t)
 	r := newUDPRig(t, []string{at}, func(c *config.Config) {
 		announced("first")(c)
 		c.Frontends[0].UDP.OnBackendGone = "keep"
@@ -244,7 +244,7 @@ func TestAnnouncedKept(t *testing.T) {
 // TestAnnouncedTooBig: what a header makes larger than a datagram can be is dropped and counted; a smaller one is not.
 func TestAnnouncedTooBig(t *testing.T) {
 	for _, datagrams := range []string{"every", "first"} {
-		b := newAnnouncedBackend(t, "127.0.0.1:0")
+		b := newAnnouncedBackend(t, lbtest.Free(t))
 		r := newUDPRig(t, []string{b.address}, func(c *config.Config) {
 			announced(datagrams)(c)
 			c.Frontends[0].UDP.BufferSize = 65507
@@ -269,7 +269,7 @@ func TestAnnouncedChain(t *testing.T) {
 	for _, outer := range []string{"every", "first"} {
 		for _, inner := range []string{"every", "first"} {
 			t.Run(outer+" "+inner, func(t *testing.T) {
-				b := newAnnouncedBackend(t, "127.0.0.1:0")
+				b := newAnnouncedBackend(t, lbtest.Free(t))
 				second := newUDPRig(t, []string{b.address}, func(c *config.Config) {
 					accepts("required")(c)
 					announced(inner, "unique_id", "crc32c")(c)
@@ -308,7 +308,7 @@ func TestAnnouncedChain(t *testing.T) {
 
 // TestAnnouncedFamilies: to a backend of another family, from a listener on every address.
 func TestAnnouncedFamilies(t *testing.T) {
-	b := newAnnouncedBackend(t, "127.0.0.1:0")
+	b := newAnnouncedBackend(t, lbtest.Free(t))
 	r := newUDPRig(t, []string{b.address}, func(c *config.Config) {
 		announced("every")(c)
 		c.Frontends[0].Addresses = []config.Address{{IP: netip.MustParseAddrPort("[::]:0")}}

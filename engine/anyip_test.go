@@ -131,7 +131,7 @@ func TestSharedSourceMovesOffADeadBackend(t *testing.T) {
 	named := func(name string) func(netip.AddrPort, []byte, func([]byte)) {
 		return func(_ netip.AddrPort, data []byte, reply func([]byte)) { reply([]byte(name + string(data))) }
 	}
-	a, stop := lbtest.DatagramServer(t, "127.0.0.1:0", named("a"))
+	a, stop := lbtest.DatagramServer(t, lbtest.Free(t), named("a"))
 	defer stop()
 	b := lbtest.ServeDatagrams(t, named("b"))
 	r := sharedRig(t, []string{a, b}, nil)

@@ -217,7 +217,7 @@ func TestDatagramsWithoutBackend(t *testing.T) {
 func TestRefusedDatagramIsOfferedToAnother(t *testing.T) {
 	for _, mode := range []string{"flow", "datagram"} {
 		t.Run(mode, func(t *testing.T) {
-			refused := lbtest.RefusedDatagrams(t)
+			refused := lbtest.Refused(t)
 			r := newUDPRig(t, []string{refused, lbtest.EchoDatagrams(t)}, func(c *config.Config) { c.Frontends[0].UDP.Mode = mode })
 			for i := range 20 {
 				want := strings.Repeat("x", i*20)
@@ -253,7 +253,7 @@ func TestFlowsMoveOffADeadBackend(t *testing.T) {
 	named := func(name string) func(netip.AddrPort, []byte, func([]byte)) {
 		return func(_ netip.AddrPort, data []byte, reply func([]byte)) { reply([]byte(name + string(data))) }
 	}
-	a, stop := lbtest.DatagramServer(t, "127.0.0.1:0", named("a"))
+	a, stop := lbtest.DatagramServer(t, lbtest.Free(t), named("a"))
 	defer stop()
 	b := lbtest.ServeDatagrams(t, named("b"))
 	r := newUDPRig(t, []string{a, b}, nil)
@@ -284,7 +284,7 @@ func TestRefusedBurst(t *testing.T) {
 		got = append(got, string(data))
 		mu.Unlock()
 	})
-	r := newUDPRig(t, []string{lbtest.RefusedDatagrams(t), sink}, nil)
+	r := newUDPRig(t, []string{lbtest.Refused(t), sink}, nil)
 	c := r.client()
 	for i := range 10 {
 		c.say(fmt.Sprint("datagram ", i))
@@ -315,7 +315,7 @@ func TestRefusedBurst(t *testing.T) {
 func TestEveryBackendRefuses(t *testing.T) {
 	for _, c := range []struct{ mode, gone string }{{"flow", "move"}, {"flow", "cut"}, {"datagram", "move"}} {
 		t.Run(c.mode+" "+c.gone, func(t *testing.T) {
-			r := newUDPRig(t, []string{lbtest.RefusedDatagrams(t), lbtest.RefusedDatagrams(t)}, func(cfg *config.Config) {
+			r := newUDPRig(t, []string{lbtest.Refused(t), lbtest.Refused(t)}, func(cfg *config.Config) {
 				cfg.Frontends[0].UDP.Mode, cfg.Frontends[0].UDP.OnBackendGone = c.mode, c.gone
 			})
 			for range 3 {
@@ -332,7 +332,7 @@ func TestEveryBackendRefuses(t *testing.T) {
 // on_backend_gone = "keep": a flow waits for its backend, which may only be restarting.
 func TestKeptFlowsWaitForTheirBackend(t *testing.T) {
 	echo := func(_ netip.AddrPort, data []byte, reply func([]byte)) { reply(data) }
-	a, stop := lbtest.DatagramServer(t, "127.0.0.1:0", echo)
+	a, stop := lbtest.DatagramServer(t, lbtest.Free(t), echo)
 	defer stop()
 	r := newUDPRig(t, []string{a, lbtest.NamedDatagrams(t, "wrong")}, func(c *config.Config) { c.Frontends[0].UDP.OnBackendGone = "keep" })
 	c := r.client()
@@ -350,7 +350,7 @@ func TestKeptFlowsWaitForTheirBackend(t *testing.T) {
 func TestSendOnlyMovesOffADeadBackend(t *testing.T) {
 	var n atomic.Int64
 	sink := lbtest.ServeDatagrams(t, func(netip.AddrPort, []byte, func([]byte)) { n.Add(1) })
-	r := newRigOf(t, 1, []string{lbtest.RefusedDatagrams(t), sink}, asUDP(func(c *config.Config) {
+	r := newRigOf(t, 1, []string{lbtest.Refused(t), sink}, asUDP(func(c *config.Config) {
 		c.Frontends[0].UDP.Mode, c.Frontends[0].UDP.Replies = "datagram", false
 	}))
 	c := r.client()

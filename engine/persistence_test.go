@@ -173,7 +173,7 @@ func TestPersistenceUDP(t *testing.T) {
 			for i := range 4 {
 				backends = append(backends, lbtest.NamedDatagrams(t, fmt.Sprint(i)))
 			}
-			backends = append(backends, lbtest.RefusedDatagrams(t))
+			backends = append(backends, lbtest.Refused(t))
 			r := newUDPRig(t, backends, func(c *config.Config) {
 				stick(c)
 				c.Frontends[0].UDP.Mode = mode

@@ -22,7 +22,7 @@ import (
 
 // freePort returns an address nobody listens on now.
 func freePort(t *testing.T) config.Address {
-	return config.Address{IP: netip.MustParseAddrPort(lbtest.Refused(t))}
+	return config.Address{IP: netip.MustParseAddrPort(lbtest.Free(t))}
 }
 
 // TestReloadUnderLoad reloads a hundred times, changing backends, policies and a second listener, while clients come and

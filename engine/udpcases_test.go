@@ -77,7 +77,7 @@ func TestFlowsOfARemovedPoolStayWhereTheyAre(t *testing.T) {
 
 // A renamed frontend whose backend is replaced later: the flows it had before go to the new one.
 func TestFlowsOfARenamedFrontendFollowItsPool(t *testing.T) {
-	at := lbtest.RefusedDatagrams(t)
+	at := lbtest.Refused(t)
 	with := func(name, backend string) *config.Config {
 		return testConfig([]string{backend}, asUDP(func(c *config.Config) {
 			c.Frontends[0].Name = name
@@ -148,7 +148,7 @@ func TestSendOnlyNoticesTheDeathOfABackendThatAnswered(t *testing.T) {
 		mu.Unlock()
 		reply(append([]byte("unwanted"), d...))
 	}
-	a, stop := lbtest.DatagramServer(t, "127.0.0.1:0", count)
+	a, stop := lbtest.DatagramServer(t, lbtest.Free(t), count)
 	defer stop()
 	b := lbtest.ServeDatagrams(t, count)
 	r := newRigOf(t, 1, []string{a, b}, asUDP(func(c *config.Config) {
@@ -242,7 +242,7 @@ func TestBurstOnARefusalGoesToAnotherBackend(t *testing.T) {
 	var mu sync.Mutex
 	n := 0
 	good := lbtest.ServeDatagrams(t, func(netip.AddrPort, []byte, func([]byte)) { mu.Lock(); n++; mu.Unlock() })
-	r := newRigOf(t, 1, []string{lbtest.RefusedDatagrams(t), good}, asUDP(func(c *config.Config) { c.Frontends[0].UDP.Mode = "datagram" }))
+	r := newRigOf(t, 1, []string{lbtest.Refused(t), good}, asUDP(func(c *config.Config) { c.Frontends[0].UDP.Mode = "datagram" }))
 	c := r.client()
 	sh := r.e.shards[0]
 	sh.loop.Call(func() { // one batch
@@ -283,7 +283,7 @@ func TestConnectAttemptsBoundTheBackendsTried(t *testing.T) {
 
 // AnyIP: sending for one flow fetches the errors of all, which may end every flow of the batch at hand.
 func TestErrorsOfOthersMayEndEveryFlowOfABatch(t *testing.T) {
-	r := newRigOf(t, 1, []string{lbtest.RefusedDatagrams(t)}, asUDP(func(c *config.Config) {
+	r := newRigOf(t, 1, []string{lbtest.Refused(t)}, asUDP(func(c *config.Config) {
 		c.Frontends[0].UDP.SharedSource = []netip.Prefix{netip.MustParsePrefix("127.200.0.0/16")}
 	}))
 	c1, c2 := r.client(), r.client()
@@ -363,7 +363,7 @@ func TestPathMTUOfAnEarlierDatagram(t *testing.T) {
 
 // The name of a removed frontend is that of a tcp frontend now: its flows do not move there.
 func TestFlowsNeverEnterATCPPool(t *testing.T) {
-	at := lbtest.RefusedDatagrams(t)
+	at := lbtest.Refused(t)
 	a, wrong := lbtest.NamedDatagrams(t, "a"), lbtest.NamedDatagrams(t, "of the tcp pool")
 	r := newUDPRig(t, []string{a}, nil)
 	r.apply(testConfig([]string{a}, asUDP(func(c *config.Config) {

@@ -15,7 +15,7 @@ import (
 // A reload that changes nothing keeps sockets and flows: no datagram is lost or answered from elsewhere.
 func TestReloadUnderDatagrams(t *testing.T) {
 	backends := []string{lbtest.NamedDatagrams(t, "a"), lbtest.NamedDatagrams(t, "b")}
-	at := lbtest.RefusedDatagrams(t)
+	at := lbtest.Refused(t)
 	cfg := func(policy string) *config.Config {
 		return testConfig(backends, asUDP(func(c *config.Config) {
 			c.Frontends[0].Addresses = []config.Address{{IP: netip.MustParseAddrPort(at)}}
@@ -97,7 +97,7 @@ func TestDisabledBackendKeepsItsFlows(t *testing.T) {
 // A removed frontend serves the flows it has, begins none, and gives its port back with the last.
 func TestRemovedUDPFrontend(t *testing.T) {
 	backend := lbtest.EchoDatagrams(t)
-	at := lbtest.RefusedDatagrams(t)
+	at := lbtest.Refused(t)
 	with := func(name, address string) *config.Config {
 		return testConfig([]string{backend}, asUDP(func(c *config.Config) {
 			c.Frontends[0].Name = name
@@ -135,7 +135,7 @@ func TestRemovedUDPFrontend(t *testing.T) {
 // A frontend that comes back while its last flow lives takes its sockets back.
 func TestUDPFrontendComesBack(t *testing.T) {
 	backend := lbtest.EchoDatagrams(t)
-	at := lbtest.RefusedDatagrams(t)
+	at := lbtest.Refused(t)
 	with := func(address string) *config.Config {
 		return testConfig([]string{backend}, asUDP(func(c *config.Config) {
 			c.Frontends[0].Addresses = []config.Address{{IP: netip.MustParseAddrPort(address)}}
@@ -158,7 +158,7 @@ func TestUDPFrontendComesBack(t *testing.T) {
 // A renamed frontend keeps sockets and flows.
 func TestRenamedUDPFrontend(t *testing.T) {
 	backend := lbtest.EchoDatagrams(t)
-	at := lbtest.RefusedDatagrams(t)
+	at := lbtest.Refused(t)
 	with := func(name string) *config.Config {
 		return testConfig([]string{backend}, asUDP(func(c *config.Config) {
 			c.Frontends[0].Name = name

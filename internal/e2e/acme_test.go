@@ -51,7 +51,7 @@ func startPebble(t *testing.T, tlsPort, httpPort int) *pebble {
 	}
 	web, dir := lbtest.NewCA(t), openDir(t)
 	cert, key := web.Issue(lbtest.Leaf{Names: []string{"127.0.0.1"}})
-	address, manage := local(freePort(t)), local(freePort(t))
+	address, manage := lbtest.Free(t), lbtest.Free(t)
 	conf, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": address, "managementListenAddress": manage,
 		"certificate": write(t, dir, "pebble.pem", string(cert)), "privateKey": write(t, dir, "pebble.key", string(key)),
@@ -63,7 +63,7 @@ func startPebble(t *testing.T, tlsPort, httpPort int) *pebble {
 	}
 	p := &pebble{settings: fmt.Sprintf("[acme]\ndirectory = \"https://%s/dir\"\nca = %q\nstorage = %q\nemail = \"ops@example.com\"\nagree = true\n",
 		address, write(t, dir, "ca.pem", string(web.PEM)), filepath.Join(dir, "acme"))}
-	dns := startNamed(t, "dns", freePort(t))
+	dns := startNamed(t, "dns", lbtest.FreePort(t))
 	p.program = launch(t, func(cmd *exec.Cmd) {
 		cmd.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_AUTHZREUSE=0", "PEBBLE_VA_ALWAYS_VALID=0")
 	}, path, "-config", write(t, dir, "pebble.json", string(conf)), "-dnsserver", dns.address)
@@ -87,9 +87,9 @@ func TestACME(t *testing.T) {
 				location /.well-known/acme-challenge/ { default_type text/plain; return 200 "somebody else's"; }`)
 	for _, kind := range []string{"tls-alpn-01", "http-01"} {
 		t.Run(kind, func(t *testing.T) {
-			https, http := freePort(t), freePort(t)
+			https, http := lbtest.FreePort(t), lbtest.FreePort(t)
 			name := kind + ".here.test"
-			ports := map[string][2]int{"tls-alpn-01": {https, freePort(t)}, "http-01": {freePort(t), http}}[kind]
+			ports := map[string][2]int{"tls-alpn-01": {https, lbtest.FreePort(t)}, "http-01": {lbtest.FreePort(t), http}}[kind]
 			ca := startPebble(t, ports[0], ports[1])
 			config := ca.settings + fmt.Sprintf(`
 [frontends.https]

@@ -88,11 +88,11 @@ func countNames(answers []string) map[string]int {
 }
 
 func TestDNS(t *testing.T) {
-	a, b, c := startNamed(t, "a", freePort(t)), startNamed(t, "b", freePort(t)), startNamed(t, "c", freePort(t))
+	a, b, c := startNamed(t, "a", lbtest.FreePort(t)), startNamed(t, "b", lbtest.FreePort(t)), startNamed(t, "c", lbtest.FreePort(t))
 	// dig asks from any port with SO_REUSEPORT, as we listen, so as the same user it may be given the very port of a frontend
 	// and ask itself; but none of freePort's.
-	small := strings.Replace(datagramFrontend(local(freePort(t)), `buffer_size = 1024`), "frontends.test", "frontends.small", 2)
-	lb := start(t, datagramFrontend(local(freePort(t)), `idle_timeout = "2s"`)+small+fmt.Sprintf(`
+	small := strings.Replace(datagramFrontend(lbtest.Free(t), `buffer_size = 1024`), "frontends.test", "frontends.small", 2)
+	lb := start(t, datagramFrontend(lbtest.Free(t), `idle_timeout = "2s"`)+small+fmt.Sprintf(`
 [pools.test]
 backends = [%s]
 `, addresses(a.address, b.address, c.address)))

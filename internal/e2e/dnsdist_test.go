@@ -38,10 +38,10 @@ addAction(AllRule(), RCodeAction(DNSRCode.REFUSED))
 // TestProxyProtocolOfDatagrams: dnsdist tells us who the client is, before every datagram and all of them by one socket, and we
 // tell the next dnsdist.
 func TestProxyProtocolOfDatagrams(t *testing.T) {
-	behind, before := local(freePort(t)), local(freePort(t))
+	behind, before := lbtest.Free(t), lbtest.Free(t)
 	startDnsdist(t, behind, answering)
 	// dig may be given any port; named ones are not its.
-	lb := start(t, datagramFrontend(local(freePort(t)), "")+fmt.Sprintf(`
+	lb := start(t, datagramFrontend(lbtest.Free(t), "")+fmt.Sprintf(`
 [frontends.test.proxy_protocol]
 accept = "required"
 trusted = ["127.0.0.1"]
@@ -54,7 +54,7 @@ udp = { unreplied_timeout = "1s", idle_timeout = "1s" }
 send_proxy = "v2"
 proxy_tlvs = ["unique_id", "crc32c"]
 backends = [{ address = %q }]
-`, local(freePort(t)), behind))
+`, lbtest.Free(t), behind))
 	dist := startDnsdist(t, before, fmt.Sprintf("newServer{address=%q, useProxyProtocol=true, sockets=1, checkInterval=1, mustResolve=false}\n", lb.address("test")))
 	// Its health checks tell that they are its own.
 	dist.waitFor("dnsdist finds us well", func() bool { return dist.out.has("Marking downstream " + lb.address("test") + " as 'up'") })
@@ -70,7 +70,7 @@ backends = [{ address = %q }]
 		askedPort := 0
 		_, _ = fmt.Sscan(asked, &askedPort)
 		for i := range 2 {
-			client, port := fmt.Sprintf("127.0.0.%d", 70+i), freePort(t)
+			client, port := fmt.Sprintf("127.0.0.%d", 70+i), lbtest.FreePort(t)
 			for name, want := range map[string]string{"client.test": client, "port.test": number(port), "asked.test": number(askedPort), "id.test": number(32)} {
 				if got := ask(to, client, port, name); got != want {
 					t.Errorf("%s: %s of %s port %d: got %q; want %q", who, name, client, port, got, want)

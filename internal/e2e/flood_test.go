@@ -30,7 +30,7 @@ func TestFlood(t *testing.T) {
 	)
 	stranger := []byte("stranger")
 	last, soon := map[uint16]time.Time{}, 0
-	backend, stopBackend := lbtest.DatagramServer(t, "127.0.0.1:0", func(from netip.AddrPort, data []byte, reply func([]byte)) {
+	backend, stopBackend := lbtest.DatagramServer(t, lbtest.Free(t), func(from netip.AddrPort, data []byte, reply func([]byte)) {
 		if !bytes.Equal(data, stranger) {
 			reply(data)
 			return

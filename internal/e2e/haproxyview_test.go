@@ -16,7 +16,7 @@ import (
 // TestHaproxyView holds /metrics?view=haproxy against what a real HAProxy exports for a configuration of the same shape: names,
 // types, labels, and the values of state.
 func TestHaproxyView(t *testing.T) {
-	port, exporter := freePort(t), freePort(t)
+	port, exporter := lbtest.FreePort(t), lbtest.FreePort(t)
 	backend := lbtest.Echo(t)
 	dir := openDir(t)
 	conf := write(t, dir, "haproxy.cfg", fmt.Sprintf(`

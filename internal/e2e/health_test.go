@@ -250,7 +250,7 @@ func TestHealthOfPostgres(t *testing.T) {
 func startMariaDB(t *testing.T, settings ...string) (p *program, address string, sql func(string) string, start func() *program) {
 	t.Helper()
 	needRoot(t, "MariaDB runs as its user, root here")
-	dir, port := openDir(t), freePort(t)
+	dir, port := openDir(t), lbtest.FreePort(t)
 	data, socket := filepath.Join(dir, "data"), filepath.Join(dir, "s")
 	run(t, "mariadb-install-db", "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db", "--user=root")
 	start = func() *program {
@@ -303,7 +303,7 @@ func TestHealthOfMariaDB(t *testing.T) {
 
 // TestHealthOfGRPC: etcd has the health service of gRPC.
 func TestHealthOfGRPC(t *testing.T) {
-	client, peer, dir := local(freePort(t)), local(freePort(t)), t.TempDir()
+	client, peer, dir := lbtest.Free(t), lbtest.Free(t), t.TempDir()
 	up := func() *program {
 		p := launch(t, nil, "etcd", "--data-dir", dir, "--listen-client-urls", "http://"+client, "--advertise-client-urls", "http://"+client,
 			"--listen-peer-urls", "http://"+peer, "--initial-advertise-peer-urls", "http://"+peer, "--initial-cluster", "default=http://"+peer, "--unsafe-no-fsync")

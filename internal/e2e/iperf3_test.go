@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+
+	"awe4lb/internal/lbtest"
 )
 
 // iperfSum is what iperf3 says of one direction at one end.
@@ -15,7 +17,7 @@ type iperfSum struct {
 }
 
 func TestIperf3(t *testing.T) {
-	port := freePort(t)
+	port := lbtest.FreePort(t)
 	server := launch(t, nil, "iperf3", "-s", "-B", "127.0.0.1", "-p", fmt.Sprint(port), "--forceflush")
 	server.waitFor("iperf3 listens", func() bool { return server.out.has("Server listening") })
 	lb := start(t, balance(local(port)))

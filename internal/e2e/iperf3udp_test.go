@@ -13,10 +13,10 @@ import (
 // iperf3 talks over TCP about the test and sends the test's datagrams to the same port: two frontends on one port, before
 // the same backend.
 func TestIperf3Datagrams(t *testing.T) {
-	backend := freePort(t)
+	backend := lbtest.FreePort(t)
 	server := launch(t, nil, "iperf3", "-s", "-B", "127.0.0.1", "-p", fmt.Sprint(backend), "--forceflush")
 	server.waitFor("iperf3 listens", func() bool { return server.out.has("Server listening") })
-	port := freePort(t)
+	port := lbtest.FreePort(t)
 	lb := start(t, datagramFrontend(local(port), "")+fmt.Sprintf(`
 [frontends.control]
 bind = [%q]

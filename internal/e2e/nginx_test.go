@@ -41,7 +41,7 @@ func startWeb(t *testing.T, name, files string) *web {
 // startWebAs starts one that listens as options say and whose server block has this text too.
 func startWebAs(t *testing.T, name, options, server string) *web {
 	t.Helper()
-	w := &web{t: t, name: name, address: local(freePort(t)), dir: openDir(t)}
+	w := &web{t: t, name: name, address: lbtest.Free(t), dir: openDir(t)}
 	user := ""
 	if os.Getuid() == 0 {
 		user = "user root;" // or it could not read the test's directories

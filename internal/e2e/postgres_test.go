@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"awe4lb/internal/lbtest"
 )
 
 // postgresUser returns the ids of the user postgres: PostgreSQL refuses to run as root.
@@ -45,7 +47,7 @@ func startPostgresAs(t *testing.T, hba string, pair []byte, settings ...string) 
 		cmd.Dir = "/"
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	}
-	port, dir = freePort(t), openDir(t)
+	port, dir = lbtest.FreePort(t), openDir(t)
 	if err := os.Chown(dir, uid, gid); err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -155,41 +154,6 @@ func runWith(t *testing.T, stdin io.Reader, name string, args ...string) (stdout
 		t.Logf("%s %s: %v\n%s%s", name, strings.Join(args, " "), err, out, &stderr)
 	}
 	return string(out), cmd.ProcessState.ExitCode()
-}
-
-// ports are those that freePort has given away.
-var ports = map[int]bool{}
-
-// freePort returns a port of 127.0.0.1, free for TCP and UDP, for a program that must be told one. It is none of those that
-// the kernel gives to outgoing connections (from 32768 on), so that it stays free while its program is away.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 100 {
-		port := 20000 + rand.IntN(12000)
-		if ports[port] {
-			continue
-		}
-		l, err := net.Listen("tcp", local(port))
-		if err != nil {
-			continue
-		}
-		l.Close()
-		if udpFree(port) {
-			ports[port] = true
-			return port
-		}
-	}
-	t.Fatal("no free port between 20000 and 32000")
-	return 0
-}
-
-// udpFree reports whether nobody takes datagrams at a port of 127.0.0.1.
-func udpFree(port int) bool {
-	c, err := net.ListenPacket("udp", local(port))
-	if err == nil {
-		c.Close()
-	}
-	return err == nil
 }
 
 // local is a port of 127.0.0.1.

@@ -124,7 +124,7 @@ func startPrometheus(t *testing.T, lb *awe4lb) *prometheus {
 		}
 	}
 	write(t, dir, "rules.yml", string(rules))
-	address := local(freePort(t))
+	address := lbtest.Free(t)
 	p := &prometheus{url: "http://" + address}
 	p.program = launch(t, nil, tool(t, "prometheus"), "--config.file="+write(t, dir, "prometheus.yml", conf), "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+address, "--log.level=warn")

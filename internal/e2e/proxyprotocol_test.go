@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"awe4lb/internal/lbtest"
 )
 
 // TestProxyProtocol: haproxy tells us who the client is, we tell haproxy, and that tells nginx; in both versions.
@@ -16,7 +18,7 @@ func TestProxyProtocol(t *testing.T) {
 	for _, version := range []string{"v1", "v2"} {
 		t.Run(version, func(t *testing.T) {
 			send := map[string]string{"v1": "send-proxy", "v2": "send-proxy-v2"}[version]
-			behind, before := local(freePort(t)), local(freePort(t))
+			behind, before := lbtest.Free(t), lbtest.Free(t)
 			startHaproxy(t, behind, fmt.Sprintf(`
 listen behind
 	bind %s accept-proxy
@@ -35,7 +37,7 @@ listen before
 	bind %s
 	server lb %s %s
 `, before, lb.address("f"), send))
-			port := freePort(t)
+			port := lbtest.FreePort(t)
 			answer := run(t, "curl", "-sS", "--interface", client, "--local-port", fmt.Sprint(port), "http://"+before+"/")
 			_, frontPort, _ := strings.Cut(before, ":")
 			if want := fmt.Sprintf("%s %d %s\n", client, port, frontPort); answer != want {

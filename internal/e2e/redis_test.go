@@ -17,7 +17,7 @@ import (
 // startRedis starts a Redis that keeps nothing, and returns its address.
 func startRedis(t *testing.T) string {
 	t.Helper()
-	port := freePort(t)
+	port := lbtest.FreePort(t)
 	r := launch(t, nil, "redis-server", "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", t.TempDir(),
 		"--save", "", "--appendonly", "no")
 	r.waitFor("redis listens", func() bool { return listens(local(port)) })

@@ -4,14 +4,17 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"os/exec"
 	"testing"
+
+	"awe4lb/internal/lbtest"
 )
 
 // startSIP starts a SIP server that takes calls over UDP. It knows the calls it has taken, and no others.
 func startSIP(t *testing.T) string {
 	t.Helper()
-	port := freePort(t)
+	port := lbtest.FreePort(t)
 	s := launch(t, func(cmd *exec.Cmd) { cmd.Dir = openDir(t) }, "sipp", "-sn", "uas", "-i", "127.0.0.1", "-p", fmt.Sprint(port), "-nostdin")
 	s.waitFor("sipp listens", func() bool { return !udpFree(port) })
 	return local(port)
@@ -52,4 +55,13 @@ func TestSIP(t *testing.T) {
 			}
 		})
 	}
+}
+
+// udpFree reports whether nobody takes datagrams at a port of 127.0.0.1.
+func udpFree(port int) bool {
+	c, err := net.ListenPacket("udp", local(port))
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
 }

@@ -9,12 +9,14 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"awe4lb/internal/lbtest"
 )
 
 // sha256sum answers only once it has read everything there is, so the client must say that it is done and still listen:
 // half of the connection is closed before the other half is used.
 func TestHalfCloseWithSocat(t *testing.T) {
-	port := freePort(t)
+	port := lbtest.FreePort(t)
 	backend := launch(t, nil, "socat", fmt.Sprintf("TCP-LISTEN:%d,bind=127.0.0.1,reuseaddr,fork", port), "SYSTEM:sha256sum")
 	backend.waitFor("socat listens", func() bool { return listens(local(port)) })
 	unix := openDir(t) + "/backend"

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"awe4lb/internal/lbtest"
 )
 
 // startSSHD starts an sshd that lets in whoever has the key it returns the path of. Keys are made for the test.
@@ -28,7 +30,7 @@ func startSSHD(t *testing.T) (address, key string) {
 	for _, name := range []string{"host", "client"} {
 		run(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(dir, name))
 	}
-	port := freePort(t)
+	port := lbtest.FreePort(t)
 	config := write(t, dir, "sshd_config", fmt.Sprintf(`
 		ListenAddress 127.0.0.1:%d
 		HostKey %[2]s/host

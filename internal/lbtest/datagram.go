@@ -70,11 +70,3 @@ func SilentDatagrams(t testing.TB) string {
 	t.Helper()
 	return ServeDatagrams(t, func(netip.AddrPort, []byte, func([]byte)) {})
 }
-
-// RefusedDatagrams is an address where nobody takes datagrams.
-func RefusedDatagrams(t testing.TB) string {
-	t.Helper()
-	at, stop := DatagramServer(t, "127.0.0.1:0", func(netip.AddrPort, []byte, func([]byte)) {})
-	stop()
-	return at
-}

@@ -127,12 +127,10 @@ func isClosed(fd uintptr) bool {
 	return errno != 0 || info[0] == tcpClose
 }
 
-// Refused is an address nobody listens on.
+// Refused is an address nobody listens on, neither over TCP nor for datagrams: see Free.
 func Refused(t testing.TB) string {
 	t.Helper()
-	l := listen(t, "127.0.0.1:0")
-	defer l.Close()
-	return l.Addr().String()
+	return Free(t)
 }
 
 // Blackhole is an address whose SYNs get no answer: a full accept queue.

@@ -23,7 +23,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -37,6 +36,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"awe4lb/internal/lbtest"
 )
 
 var (
@@ -144,26 +145,7 @@ func until(t *testing.T, what string, d time.Duration, ok func() bool) {
 	}
 }
 
-// freePort returns a port of loopback that nobody had a moment ago, neither of TCP nor of UDP. It is below those that the
-// kernel gives to whoever connects, so that it stays free while a server is down.
-func freePort(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		at := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000))
-		l, err := net.Listen("tcp", at)
-		if err != nil {
-			continue
-		}
-		u, err := net.ListenPacket("udp", at)
-		l.Close()
-		if err == nil {
-			u.Close()
-			return at[strings.LastIndexByte(at, ':')+1:]
-		}
-	}
-	t.Fatal("no port is free of both TCP and UDP")
-	return ""
-}
+func freePort(t *testing.T) string { return strconv.Itoa(lbtest.FreePort(t)) }
 
 // enclosure is a network and a mount namespace with a bridge, br0, at 10.77.0.1/24. They live as long as the process that
 // made them and those that run in them.
