@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"awe4lb/internal/lbtest"
 )
@@ -17,7 +18,7 @@ func TestIperf3Datagrams(t *testing.T) {
 	server := launch(t, nil, "iperf3", "-s", "-B", "127.0.0.1", "-p", fmt.Sprint(backend), "--forceflush")
 	server.waitFor("iperf3 listens", func() bool { return server.out.has("Server listening") })
 	port := lbtest.FreePort(t)
-	lb := start(t, datagramFrontend(local(port), "")+fmt.Sprintf(`
+	lb := start(t, datagramFrontend(local(port), `idle_timeout = "1s"`)+fmt.Sprintf(`
 [frontends.control]
 bind = [%q]
 pool = "test"
@@ -37,20 +38,19 @@ backends = [%s]
 	} {
 		t.Run(mode.name, func(t *testing.T) {
 			loss := 100.0
-			for range 2 { // others use the machine too: one noisy run is forgiven
-				if loss = iperfDatagrams(t, lb, port, mode.up, mode.args...); loss < 1 {
-					break
-				}
+			// Others use the machine too: there is to be one run in which they leave enough of it to the three programs.
+			for end := time.Now().Add(45 * time.Second); loss >= 1 && time.Now().Before(end); {
+				loss = iperfDatagrams(t, lb, port, mode.up, mode.args...)
 			}
 			if loss >= 1 {
-				t.Errorf("lost %.2f %% of the datagrams; want less than 1", loss)
+				t.Errorf("lost %.2f %% of the datagrams at the least disturbed time; want less than 1", loss)
 			}
 		})
 	}
 }
 
-// iperfDatagrams sends datagrams of 1200 bytes for two seconds, 100 Mbit/s, compares the balancer's counters with what
-// iperf3 says, and returns what was lost on the whole way, in percent.
+// iperfDatagrams sends datagrams of 1200 bytes for two seconds, 100 Mbit/s, accounts for each with the balancer's counters and
+// what iperf3 says, and returns what was lost on the whole way, in percent: also in queues of iperf3's own sockets.
 func iperfDatagrams(t *testing.T, lb *awe4lb, port int, up bool, args ...string) float64 {
 	t.Helper()
 	before := lb.settledDatagrams()
@@ -85,6 +85,9 @@ func iperfDatagrams(t *testing.T, lb *awe4lb, port int, up bool, args ...string)
 	if sum.Packets == 0 || moved < received || moved > sum.Packets+beside {
 		t.Errorf("counted %d datagrams; iperf3 sent %d, received %d", moved, sum.Packets, received)
 	}
+	if missing := sum.Packets - moved - dropped; missing > 0 {
+		t.Errorf("%d datagrams were neither moved nor dropped: iperf3 sent %d, awe4lb moved %d and dropped %d", missing, sum.Packets, moved, dropped)
+	}
 	return sum.Percent
 }
 
@@ -98,10 +101,11 @@ func dropsOf(f frontendStatus) (n int64) {
 	return n
 }
 
-// settledDatagrams waits for no more traffic, as settled does, and returns the state of the frontend "test".
+// settledDatagrams waits until the flows of the frontend "test" have ended and returns its state: what the kernel has dropped of
+// the answers of a flow is counted at its end.
 func (lb *awe4lb) settledDatagrams() frontendStatus {
 	lb.t.Helper()
 	lbtest.Eventually(lb.t, "the control connection has ended", func() bool { return lb.status().Sessions.Open == 0 })
-	lb.settled()
+	lbtest.Eventually(lb.t, "the flows have ended", func() bool { return lb.status().Flows.Open == 0 })
 	return lb.frontend("test")
 }
