@@ -218,6 +218,18 @@ func TestCredentials(t *testing.T) {
 	if strings.Contains(s.vt.String(), "horse") {
 		t.Error("the password shows")
 	}
+
+	// Who thinks better of it gets the terminal back as it was.
+	s = onTerminal(t, 80, 24, nil, "pools", "--user", "ops", "--admin", in.adminURL())
+	s.wants("Password of ops: ")
+	s.press("\x03")
+	if err := s.cmd.Wait(); s.cmd.ProcessState.ExitCode() != 2 {
+		t.Errorf("Ctrl-C: it ended with %v", err)
+	}
+	s.wants("no password was typed")
+	if after := s.modes(); *after != *s.before {
+		t.Errorf("after Ctrl-C the terminal is not as it was: %+v, %+v", s.before, after)
+	}
 }
 
 // TestWhereTheAdminIs: by flag, environment and configuration; and what is said where there is none.

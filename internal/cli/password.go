@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,7 +45,7 @@ shows nothing of what is typed; else it reads one line.`,
 
 // readPassword reads one line, or on a terminal the same thing twice.
 func readPassword(c *cobra.Command) (string, error) {
-	in, isFile := c.InOrStdin().(interface{ Fd() uintptr })
+	in, isFile := c.InOrStdin().(*os.File)
 	if !isFile || !term.IsTerminal(int(in.Fd())) {
 		line, err := bufio.NewReader(io.LimitReader(c.InOrStdin(), 4096)).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -52,15 +53,9 @@ func readPassword(c *cobra.Command) (string, error) {
 		}
 		return strings.TrimRight(line, "\r\n"), nil
 	}
-	var said [2]string
-	for i, ask := range []string{"Password: ", "Once more: "} {
-		fmt.Fprint(c.ErrOrStderr(), ask)
-		text, err := term.ReadPassword(int(in.Fd()))
-		fmt.Fprintln(c.ErrOrStderr())
-		if err != nil {
-			return "", err
-		}
-		said[i] = string(text)
+	said, err := askSecrets(in, c.ErrOrStderr(), "Password: ", "Once more: ")
+	if err != nil {
+		return "", err
 	}
 	if said[0] != said[1] {
 		return "", errors.New("the two passwords differ")

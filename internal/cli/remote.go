@@ -225,10 +225,11 @@ func askPassword(c *cobra.Command, ask string) (string, error) {
 	if !ok || !term.IsTerminal(int(in.Fd())) {
 		return "", fmt.Errorf("no password: want it in $%s, or a terminal to ask", envPassword)
 	}
-	fmt.Fprint(c.ErrOrStderr(), ask)
-	text, err := term.ReadPassword(int(in.Fd()))
-	fmt.Fprintln(c.ErrOrStderr())
-	return string(text), err
+	said, err := askSecrets(in, c.ErrOrStderr(), ask)
+	if err != nil {
+		return "", err
+	}
+	return said[0], nil
 }
 
 // context returns the one of the command; it has one when it is run by Execute.
