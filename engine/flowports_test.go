@@ -47,6 +47,44 @@ func TestTakenPortsArePassedOver(t *testing.T) {
 	}
 }
 
+// TestMostPortsTaken has nine of ten ports with other programs, as beside another balancer with as many flows: each new flow gets
+// one all the same.
+func TestMostPortsTaken(t *testing.T) {
+	const count, flows = 1000, 40
+	r := newRigOf(t, 1, []string{lbtest.EchoDatagrams(t)}, asUDP(nil))
+	sh := r.e.shards[0]
+	ports := r.e.ports
+	first := rand.IntN(len(ports) - count)
+	few := ports[first : first+count]
+	sh.loop.Call(func() { // these and no others
+		r.e.ports = few
+		sh.flows.sources = sh.flows.sources[:0]
+		clear(sh.flows.bySource)
+	})
+	free := 0
+	for _, p := range few {
+		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4zero, Port: int(p)})
+		if err != nil {
+			continue
+		}
+		if rand.IntN(10) == 0 { // in no row that a step could fit
+			free++
+			c.Close()
+			continue
+		}
+		defer c.Close()
+	}
+	if free < flows {
+		t.Fatalf("%d of %d ports are free", free, count)
+	}
+	for range flows {
+		r.client().ask("x")
+	}
+	if n := r.dropped(ToBackend, DropNoPort); n > 0 {
+		t.Errorf("%d datagrams found no port", n)
+	}
+}
+
 func TestParsePorts(t *testing.T) {
 	for _, c := range []struct {
 		portRange, reserved string

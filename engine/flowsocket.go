@@ -42,7 +42,7 @@ func (fl *flows) port(s *flowSource, lease uint32) uint16 {
 
 const (
 	// portTries bounds the ports tried for one flow where other programs have taken them.
-	portTries = 16
+	portTries = 128
 	// portBusy is how long a port rests, in ticks, that another program has.
 	portBusy = 60e9 >> tickBits
 )
