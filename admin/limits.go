@@ -62,7 +62,7 @@ type limitStatus struct {
 	Limit string  `json:"limit" description:"the key of the configuration"`
 	Value int64   `json:"value"`
 	Now   *int64  `json:"now,omitempty" description:"what the limit is about, where that is one number"`
-	Hits  *uint64 `json:"hits,omitempty" description:"times it was met since the start, where that is counted; several limits may share a counter: see docs/operations.md"`
+	Hits  *uint64 `json:"hits,omitempty" description:"times it was met since the start, where that is counted; several limits may share a counter, as all backends of a pool do"`
 }
 
 func (s *Server) limits(*call) (any, error) {
@@ -87,7 +87,7 @@ func (s *Server) limits(*call) (any, error) {
 	}
 	for i := range st.Pools {
 		p := &st.Pools[i]
-		add("pool", p.Name, "max_connections", int64(p.MaxConnections), &p.Open, nil)
+		add("pool", p.Name, "max_connections", int64(p.MaxConnections), &p.Open, &p.PoolLimit)
 		if q := p.Queue; q != nil {
 			waiting := int64(q.Waiting)
 			add("pool", p.Name, "queue.size", int64(q.Size), &waiting, &q.Full)
@@ -98,7 +98,7 @@ func (s *Server) limits(*call) (any, error) {
 		}
 		for j := range p.Backends {
 			b := &p.Backends[j]
-			add("backend", p.Name+"/"+b.Address, "max_connections", int64(b.MaxConnections), &b.Open, nil)
+			add("backend", p.Name+"/"+b.Address, "max_connections", int64(b.MaxConnections), &b.Open, &p.BackendLimit) // of the pool's backends together
 		}
 	}
 	return out, nil

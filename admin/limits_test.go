@@ -6,6 +6,7 @@ import (
 	"net"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -41,7 +42,7 @@ func (r *rig) oneTooMany() {
 func TestLimitHits(t *testing.T) {
 	want := func(r *rig, met string) {
 		t.Helper()
-		for _, limit := range []string{"frontend_max_connections", "process_sessions", "descriptors"} {
+		for _, limit := range []string{"frontend_max_connections", "pool_max_connections", "backend_max_connections", "process_sessions", "descriptors"} {
 			if n := r.hits(limit); (n > 0) != (limit == met) {
 				t.Errorf("%s met: %d hits of %s", met, n, limit)
 			}
@@ -66,6 +67,66 @@ func TestLimitHits(t *testing.T) {
 		lbtest.Eventually(t, "refused", func() bool { return r.hits("frontend_max_connections") > 0 })
 		want(r, "frontend_max_connections")
 	})
+	full := func(met, pool, backend string) {
+		t.Run(met, func(t *testing.T) {
+			echo, datagrams := lbtest.Echo(t), lbtest.EchoDatagrams(t)
+			r := newRig(t)
+			cfg, err := config.Parse("test.toml", fmt.Appendf(nil, "[frontends.f]\nbind = [\"127.0.0.1:0\"]\npool = \"p\"\n"+
+				"[frontends.d]\nbind = [\"127.0.0.1:0\"]\nprotocol = \"udp\"\npool = \"d\"\n"+
+				"[pools.p]\n%s\nbackends = [{ address = %q%s }]\n[pools.d]\n%s\nbackends = [{ address = %q%s }]\n", pool, echo, backend, pool, datagrams, backend))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.d.Apply(cfg); err != nil {
+				t.Fatal(err)
+			}
+			r.traffic()
+			r.oneTooMany()
+			lbtest.Eventually(t, "refused", func() bool { return r.hits(met) == 1 })
+			address := ""
+			for _, l := range r.e.Listeners() {
+				if l.Frontend == "d" {
+					address = l.Address.String()
+				}
+			}
+			for range 2 { // the first one's flow takes the place
+				c, err := net.Dial("udp", address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				if _, err := c.Write([]byte("x")); err != nil {
+					t.Fatal(err)
+				}
+				if n, _ := r.e.Flows(); n == 0 {
+					lbtest.Eventually(t, "a flow", func() bool { n, _ := r.e.Flows(); return n == 1 })
+				}
+			}
+			lbtest.Eventually(t, "dropped", func() bool { return r.hits(met) == 2 })
+			want(r, met)
+			_, text, _ := r.do("GET", "/metrics")
+			for _, name := range []string{"p", "d"} {
+				for _, limit := range []string{"pool_max_connections", "backend_max_connections"} {
+					n := 0
+					if limit == met {
+						n = 1
+					}
+					if series := fmt.Sprintf("awe4lb_pool_full_total{pool=%q,limit=%q} %d\n", name, limit, n); !strings.Contains(text, series) {
+						t.Errorf("the metrics lack %s", series)
+					}
+				}
+				if series := fmt.Sprintf("awe4lb_pool_no_backend_total{pool=%q} 0\n", name); !strings.Contains(text, series) {
+					t.Errorf("the metrics lack %s", series)
+				}
+			}
+			_, view, _ := r.do("GET", "/api/v1/limits")
+			if n := strings.Count(view, `"hits": 1`); n != 2 {
+				t.Errorf("%d limits of the pools were met once; want 2: %s", n, view)
+			}
+		})
+	}
+	full("pool_max_connections", "max_connections = 1", "")
+	full("backend_max_connections", "", ", max_connections = 1")
 	t.Run("process_sessions", func(t *testing.T) {
 		backend := lbtest.Echo(t)
 		r := newRig(t)

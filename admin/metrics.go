@@ -43,8 +43,8 @@ func (s *Server) writeProcess(x *exposition, _ *status) {
 var rejected = []engine.Reason{engine.Limit, engine.NoRoute, engine.NoBackend, engine.NoResources, engine.ConnectRefused,
 	engine.ConnectTimeout, engine.ConnectFailed, engine.ConnectTLS, engine.HelloTimeout, engine.NotTLS, engine.BadHello,
 	engine.UnknownName, engine.BadProxy, engine.ProxyUntrusted, engine.HandshakeLimit, engine.HandshakeTimeout, engine.HandshakeFailed,
-	engine.Denied, engine.SourceLimit, engine.RateLimit, engine.EngineRate, engine.PoolLimit, engine.QueueFull, engine.QueueTimeout,
-	engine.PoolRemoved}
+	engine.Denied, engine.SourceLimit, engine.RateLimit, engine.EngineRate, engine.PoolLimit, engine.BackendLimit, engine.QueueFull,
+	engine.QueueTimeout, engine.PoolRemoved}
 
 func writeFrontends(x *exposition, st *status) {
 	each := func(name, kind, help string, write func(f *frontendStatus, name string)) {
@@ -106,6 +106,7 @@ func writeFrontends(x *exposition, st *status) {
 	x.count(st.fast, "awe4lb_limit_hits_total", labels("limit", "frontend_connection_rate"))
 	x.count(st.flood, "awe4lb_limit_hits_total", labels("limit", "process_connection_rate"))
 	x.count(st.poolFull, "awe4lb_limit_hits_total", labels("limit", "pool_max_connections"))
+	x.count(st.backendsFull, "awe4lb_limit_hits_total", labels("limit", "backend_max_connections"))
 	x.count(st.queueFull, "awe4lb_limit_hits_total", labels("limit", "pool_queue_size"))
 	x.count(st.crowded, "awe4lb_limit_hits_total", labels("limit", "frontend_max_handshakes"))
 	x.count(full, "awe4lb_limit_hits_total", labels("limit", "process_sessions"))
@@ -216,8 +217,12 @@ func writePools(x *exposition, st *status) {
 	each("awe4lb_pool_retries_total", "counter", "Attempts to connect beyond a session's first.", func(p *poolStatus, name string) {
 		x.count(p.Retries, name, p.labels)
 	})
-	each("awe4lb_pool_no_backend_total", "counter", "Sessions for which no backend was usable.", func(p *poolStatus, name string) {
+	each("awe4lb_pool_no_backend_total", "counter", "Sessions, and datagrams without a flow, for which no backend was usable, and not because of a limit.", func(p *poolStatus, name string) {
 		x.count(p.NoBackend, name, p.labels)
+	})
+	each("awe4lb_pool_full_total", "counter", "Sessions, and datagrams without a flow, for which there was no place, by the limit that was met.", func(p *poolStatus, name string) {
+		x.count(p.PoolLimit, name, p.labels+","+labels("limit", "pool_max_connections"))
+		x.count(p.BackendLimit, name, p.labels+","+labels("limit", "backend_max_connections"))
 	})
 	each("awe4lb_pool_panic_picks_total", "counter", "Backends picked whether up or down, because too few were up.", func(p *poolStatus, name string) {
 		x.count(p.Panics, name, p.labels)

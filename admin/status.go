@@ -54,9 +54,11 @@ type status struct {
 	perSource uint64 // by max_connections_per_source
 	fast      uint64 // by connection_rate and connection_rate_per_source
 	flood     uint64 // by engine.connection_rate
-	poolFull  uint64 // by max_connections of pools
 	queueFull uint64 // by queue.size
 	crowded   uint64 // by max_handshakes and max_handshakes_per_prefix
+
+	// By max_connections of pools and of backends: sessions, and datagrams without a flow.
+	poolFull, backendsFull uint64
 
 	displaced, streamsRefused uint64 // of the admin's own clients
 }
@@ -146,11 +148,15 @@ type sourcesStatus struct {
 }
 
 type poolStatus struct {
-	Name      string `json:"name"`
-	Policy    string `json:"policy"`
-	Retries   uint64 `json:"retries"`
-	NoBackend uint64 `json:"no_backend"`
-	Panics    uint64 `json:"panic_picks"` // picks whether up or down, because too few were up
+	Name    string `json:"name"`
+	Policy  string `json:"policy"`
+	Retries uint64 `json:"retries"`
+	Panics  uint64 `json:"panic_picks"` // picks whether up or down, because too few were up
+
+	// Sessions turned away, and datagrams without a flow: nobody was usable, max_connections of the pool, or that of the backends.
+	NoBackend    uint64 `json:"no_backend"`
+	PoolLimit    uint64 `json:"pool_limit"`
+	BackendLimit uint64 `json:"backend_limit"`
 
 	MaxConnections int          `json:"max_connections"`
 	Open           int64        `json:"open"`            // sessions and flows, those on backends no longer configured included
@@ -299,7 +305,8 @@ func (s *Server) collect() *status {
 			ps.stats = noPoolStats
 		}
 		ps.Panics = p.PanicPicks()
-		ps.Retries, ps.NoBackend = ps.stats.Retries, ps.stats.NoBackend
+		ps.Retries = ps.stats.Retries
+		ps.NoBackend, ps.PoolLimit, ps.BackendLimit = ps.stats.NoBackend, ps.stats.PoolLimit, ps.stats.BackendLimit
 		ps.MaxConnections, ps.Open = p.Config.MaxConnections, p.Active()
 		ps.Queue = queueOf(p, ps.stats)
 		for _, m := range p.Members {
@@ -340,7 +347,9 @@ func (s *Server) collect() *status {
 		out.perSource += f.Ended[engine.SourceLimit]
 		out.fast += f.Ended[engine.RateLimit]
 		out.flood += f.Ended[engine.EngineRate]
-		out.poolFull += f.Ended[engine.PoolLimit]
+		dropped := &f.Dropped[engine.ToBackend]
+		out.poolFull += f.Ended[engine.PoolLimit] + dropped[engine.DropPoolLimit]
+		out.backendsFull += f.Ended[engine.BackendLimit] + dropped[engine.DropBackendLimit]
 		out.queueFull += f.Ended[engine.QueueFull]
 		out.crowded += f.Ended[engine.HandshakeLimit]
 	}

@@ -170,6 +170,10 @@ func writeEnvoyClusters(x *exposition, st *status, gone map[string]health.Probes
 	counter("envoy_cluster_upstream_cx_tx_bytes_total", "Bytes to backends.", func(t *engine.BackendStats) uint64 { return t.Bytes[engine.ToBackend] })
 	each("envoy_cluster_upstream_cx_none_healthy", "counter", "Sessions for which no backend was usable.",
 		func(p *poolStatus, _ *engine.BackendStats, name, ls string) { x.count(p.NoBackend, name, ls) })
+	each("envoy_cluster_upstream_cx_overflow", "counter", "Sessions for which there was no place under max_connections.",
+		func(p *poolStatus, _ *engine.BackendStats, name, ls string) {
+			x.count(p.PoolLimit+p.BackendLimit, name, ls)
+		})
 	counter("envoy_cluster_udp_sess_rx_datagrams", "Datagrams from backends.", func(t *engine.BackendStats) uint64 { return t.Datagrams[engine.ToClient] })
 	counter("envoy_cluster_udp_sess_tx_datagrams", "Datagrams to backends.", func(t *engine.BackendStats) uint64 { return t.Datagrams[engine.ToBackend] })
 	sum("envoy_cluster_membership_total", "Backends.", func(*backendStatus) float64 { return 1 })

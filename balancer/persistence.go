@@ -119,6 +119,16 @@ func (p *Pool) keeps(m *Member, tried []*Backend) bool {
 	return c == 0 || c&(isInMaintenance|agentMaintains) == 0 && p.inPanic()
 }
 
+// keptFull reports whether a client sticks to a backend that it would be sent to, were there room in it, or in the pool that is full,
+// though that one may take nobody else: it drains, or has weight 0.
+func (p *Pool) keptFull(client netip.Addr, tried []*Backend, full bool) bool {
+	k := p.sticks.table.key(client)
+	bucket, _ := p.sticks.table.bucket(k)
+	had, _ := bucket.find(k, stickClock(), p.sticks.ttl)
+	m := p.sticks.byID[had]
+	return m != nil && (full || m.limit > 0) && p.keeps(m, tried)
+}
+
 // inPanic reports whether too little is up in every tier.
 func (p *Pool) inPanic() bool {
 	states := p.live.states.Load()

@@ -197,7 +197,8 @@ func (t *tier) take(w wish) *Backend {
 // allocates.
 func (p *Pool) Pick(key uint64, tried []*Backend) *Backend {
 	if p.limit > 0 {
-		return p.placed(p.take(netip.Addr{}, key, tried))
+		b, _ := p.take(netip.Addr{}, key, tried)
+		return p.placed(b)
 	}
 	b := p.chooseAny(key, tried) // the rule, by the shortest way
 	if b != nil && p.live.counting.Load() {
@@ -212,7 +213,8 @@ func (p *Pool) PickFor(client netip.Addr, key uint64, tried []*Backend) *Backend
 	if p.sticks == nil || !client.IsValid() {
 		return p.Pick(key, tried)
 	}
-	return p.placed(p.take(client, key, tried))
+	b, _ := p.take(client, key, tried)
+	return p.placed(b)
 }
 
 // placed returns b. Where that is nil, a place was held for a moment, in which somebody may have asked for it.
@@ -223,23 +225,24 @@ func (p *Pool) placed(b *Backend) *Backend {
 	return b
 }
 
-// take picks a backend and counts a session on it and, where a limit has ever been set, on the pool.
-func (p *Pool) take(client netip.Addr, key uint64, tried []*Backend) *Backend {
+// take picks a backend and counts a session on it and, where a limit has ever been set, on the pool. full says that the pool
+// has its max_connections, and no backend was asked.
+func (p *Pool) take(client netip.Addr, key uint64, tried []*Backend) (b *Backend, full bool) {
 	if p.limit == 0 {
 		b := p.choose(client, key, tried)
 		if b != nil && p.live.counting.Load() {
 			p.live.active.Add(1)
 		}
-		return b
+		return b, false
 	}
 	if !countUpTo(&p.live.active, p.limit) {
-		return nil
+		return nil, true
 	}
-	b := p.choose(client, key, tried)
+	b = p.choose(client, key, tried)
 	if b == nil {
 		p.live.active.Add(-1)
 	}
-	return b
+	return b, false
 }
 
 // choose picks a backend, for who has a place in the pool, and counts a session on it.

@@ -185,48 +185,68 @@ const (
 	NoneUsable   Lack = iota // those who are up were tried
 	PoolFull                 // the pool has its max_connections
 	BackendsFull             // those who could be used have their max_connections
+	KeptFull                 // so has the one that the client sticks to, which takes nobody else, and no other is up
 	AllDown                  // nobody is up
 )
 
-// PickOrWait is PickFor that says what is lacking: with PoolFull and BackendsFull there may be a place later, and room is made
+// PickOrWhy is PickFor that says what is lacking: with PoolFull and BackendsFull there may be a place later, and room is made
 // known to the pool's queue.
-func (p *Pool) PickOrWait(client netip.Addr, key uint64, tried []*Backend) (*Backend, Lack) {
-	if b := p.PickFor(client, key, tried); b != nil {
+func (p *Pool) PickOrWhy(client netip.Addr, key uint64, tried []*Backend) (*Backend, Lack) {
+	b, full := p.take(client, key, tried)
+	if b != nil {
 		return b, NoneUsable
 	}
-	return nil, p.lack(tried)
+	p.placed(nil)
+	return nil, p.lack(client, tried, full)
 }
 
-// PickInTurn is PickOrWait for who is next in the queue: to find nobody is not to make room, or it would call itself for
+// PickInTurn is PickOrWhy for who is next in the queue: to find nobody is not to make room, or it would call itself for
 // ever.
 func (p *Pool) PickInTurn(client netip.Addr, key uint64, tried []*Backend) (*Backend, Lack) {
-	if b := p.take(client, key, tried); b != nil {
+	b, full := p.take(client, key, tried)
+	if b != nil {
 		return b, NoneUsable
 	}
-	return nil, p.lack(tried)
+	return nil, p.lack(client, tried, full)
 }
 
-// lack returns why nobody was found. How many sessions there are does not decide: that may have changed since. So a limit is
-// named wherever one may have been the reason, and who enters the queue for that is called at once if it is none any more.
-func (p *Pool) lack(tried []*Backend) Lack {
+// lack returns why nobody was found; full is what take said of the pool. How many sessions backends have does not decide: that
+// may have changed since, and whoever may be picked now and was not had no place, if it has a limit. Who enters the queue for
+// that is called at once if there is one by now.
+func (p *Pool) lack(client netip.Addr, tried []*Backend, full bool) Lack {
 	states := p.live.states.Load()
 	w := wish{tried: tried}
-	full := BackendsFull
-	if p.limit > 0 && p.Active() >= p.limit {
-		full = PoolFull
-	}
 	why := AllDown
 	for _, t := range *p.tiers.Load() {
 		w.down = t.up(states) < p.threshold
 		for _, m := range t.members {
-			if !m.inState(w) {
-				continue
+			switch {
+			case !m.inState(w):
+			case m.in(tried):
+				why = NoneUsable
+			case full:
+				return PoolFull
+			case m.limit > 0:
+				return BackendsFull
 			}
-			if (m.limit > 0 || p.limit > 0) && !m.in(tried) {
-				return full
-			}
-			why = NoneUsable
+			// One without a limit has come up since, or it would have been picked.
 		}
 	}
+	if p.sticks != nil && client.IsValid() && p.keptFull(client, tried, full) {
+		if full {
+			return PoolFull
+		}
+		return KeptFull
+	}
 	return why
+}
+
+// Crowded returns which limit keeps out who comes while n others are about to be given the places that there are, as far as can be
+// said while others come and go; AllDown where it is none.
+func (p *Pool) Crowded(n int) Lack {
+	lack := p.lack(netip.Addr{}, nil, p.limit > 0 && p.limit-p.Active() <= int64(n))
+	if lack == AllDown && p.limit > 0 { // there is room by now, or nobody is up
+		lack = p.lack(netip.Addr{}, nil, true)
+	}
+	return lack
 }

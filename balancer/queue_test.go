@@ -96,7 +96,7 @@ func (ln *testLine) hold(b *Backend) {
 
 func (ln *testLine) arrive(tried []*Backend) {
 	if ln.q.Waiting() == 0 {
-		b, lack := ln.pool.PickOrWait(netip.Addr{}, 0, tried)
+		b, lack := ln.pool.PickOrWhy(netip.Addr{}, 0, tried)
 		if b != nil {
 			ln.hold(b)
 			return
@@ -468,6 +468,12 @@ func TestLack(t *testing.T) {
 		{2, []string{"1/0/9"}, nil, nil, PoolFull},
 		{2, []string{"1/0/1"}, nil, nil, BackendsFull},
 		{2, []string{"1"}, []int{0}, nil, AllDown},
+		{0, []string{"1", "1/0/1"}, []int{0}, nil, BackendsFull},        // one down, one full
+		{0, []string{"1", "0/0/1"}, []int{0}, nil, AllDown},             // one down, one of weight 0 with a limit
+		{0, []string{"1/0/1", "1/1/1"}, nil, nil, BackendsFull},         // in two tiers
+		{0, []string{"1/0/1", "1/1/1"}, []int{0}, []int{1}, NoneUsable}, // the only one that is up has failed
+		{2, []string{"1/0/1", "1"}, []int{1}, nil, PoolFull},            // two have a place, and one of them is down
+		{2, []string{"1/0/1", "1"}, []int{0, 1}, nil, AllDown},
 	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			p := limited(c.limit, c.backends...)
@@ -483,10 +489,108 @@ func TestLack(t *testing.T) {
 			for _, i := range c.tried {
 				tried = append(tried, p.Members[i].Backend)
 			}
-			if b, lack := p.PickOrWait(netip.Addr{}, 0, tried); b != nil || lack != c.want {
+			if b, lack := p.PickOrWhy(netip.Addr{}, 0, tried); b != nil || lack != c.want {
 				t.Errorf("got %v, %v; want %v", b, lack, c.want)
 			}
 		})
+	}
+}
+
+// TestLackInPanic: where too few are up all may be picked, and so may be full, those too that are down; one in maintenance may not.
+func TestLackInPanic(t *testing.T) {
+	for _, c := range []struct {
+		threshold int
+		states    []State
+		want      Lack
+	}{
+		{50, []State{Down, Down}, BackendsFull},
+		{50, []State{Down, Up}, BackendsFull},
+		{0, []State{Down, Up}, BackendsFull},
+		{0, []State{Down, Down}, AllDown},
+		{50, []State{Down, Maintenance}, BackendsFull},
+		{50, []State{Maintenance, Maintenance}, AllDown},
+	} {
+		cfg := pool("random", "1/0/1", "1/0/1")
+		cfg.PanicThreshold = c.threshold
+		p := built(cfg)
+		for p.Pick(0, nil) != nil {
+		}
+		for i, m := range p.Members {
+			m.SetState(c.states[i])
+		}
+		if b, lack := p.PickOrWhy(netip.Addr{}, 0, nil); b != nil || lack != c.want {
+			t.Errorf("%+v: got %v, %v", c, b, lack)
+		}
+	}
+}
+
+// TestLackOfKept: a client that sticks to a backend which takes nobody else, and is full.
+func TestLackOfKept(t *testing.T) {
+	for _, c := range []struct {
+		limit int    // of the pool
+		kept  string // the backend that it has
+		want  Lack
+	}{{0, "1/0/1", KeptFull}, {1, "1/0/1", PoolFull}, {1, "1", PoolFull}, {9, "1/0/1", KeptFull}} {
+		cfg := sticky("random", 100, c.kept)
+		cfg.MaxConnections = c.limit
+		p := built(cfg)
+		known, other := clientAt(0).Addr(), clientAt(1).Addr()
+		if p.PickFor(known, 0, nil) == nil {
+			t.Fatal("no backend")
+		}
+		p.Members[0].SetState(Drain)
+		if b, lack := p.PickOrWhy(known, 0, nil); b != nil || lack != c.want {
+			t.Errorf("%+v: got %v, %v", c, b, lack)
+		}
+		if b, lack := p.PickOrWhy(other, 0, nil); b != nil || lack != AllDown {
+			t.Errorf("%+v: a stranger got %v, %v", c, b, lack)
+		}
+		p.Members[0].SetState(Down)
+		if b, lack := p.PickOrWhy(known, 0, nil); b != nil || lack != AllDown {
+			t.Errorf("%+v: down: got %v, %v", c, b, lack)
+		}
+	}
+}
+
+// TestLackWhileOthersComeAndGo: the limit that is named is the one that was met, also when places come free and are taken in the
+// same moment.
+func TestLackWhileOthersComeAndGo(t *testing.T) {
+	for _, c := range []struct {
+		limit    int
+		backends []string
+		want     Lack
+	}{
+		{0, []string{"1/0/1", "1/0/2"}, BackendsFull},
+		{50, []string{"1/0/1", "1/0/2"}, BackendsFull},
+		{2, []string{"1/0/50", "1/0/50"}, PoolFull},
+		{2, []string{"1", "1"}, PoolFull},
+	} {
+		for _, policy := range []string{"roundrobin", "leastconn", "random", "p2c", "maglev", "iphash", "leasttime", "leastbandwidth"} {
+			cfg := pool(policy, c.backends...)
+			cfg.MaxConnections = c.limit
+			p := built(cfg)
+			var lacks [AllDown + 1]atomic.Int64
+			var all sync.WaitGroup
+			for g := range 8 {
+				all.Go(func() {
+					for i := range 500 {
+						b, lack := p.PickOrWhy(netip.Addr{}, clientKey(g*500+i), nil)
+						if b == nil {
+							lacks[lack].Add(1)
+							continue
+						}
+						runtime.Gosched()
+						b.Release()
+					}
+				})
+			}
+			all.Wait()
+			for lack := range lacks {
+				if n := lacks[lack].Load(); (n > 0) != (Lack(lack) == c.want) {
+					t.Errorf("%s, %+v: %d times %d", policy, c, n, lack)
+				}
+			}
+		}
 	}
 }
 

@@ -120,11 +120,11 @@ func (l *datagramListener) take(n int) {
 		}
 		var to *balancer.Backend
 		if perDatagram {
-			var reason DropReason
-			if to, reason = l.pick(&key); to != nil {
+			var why unpicked
+			if to, why = l.pick(&key); to != nil {
 				key.target = fl.targetOf(to).number
 			} else if !l.anyTarget(&key) {
-				fl.drop(l.front.stats, ToBackend, reason, count)
+				l.turnAway(why, count)
 				continue
 			}
 		}
@@ -226,23 +226,37 @@ func (l *datagramListener) check(i int, key *flowKey) (count uint64, ok bool) {
 	return count, true
 }
 
+// unpicked is why there is no backend for a datagram.
+type unpicked struct {
+	reason DropReason
+	pool   *balancer.Pool // that was asked; nil: none was
+	lack   balancer.Lack  // of that pool
+}
+
 // pick picks a backend for a datagram and counts it there; the caller gives that back. Where there is none it says why.
-func (l *datagramListener) pick(key *flowKey) (*balancer.Backend, DropReason) {
+func (l *datagramListener) pick(key *flowKey) (*balancer.Backend, unpicked) {
 	fl := l.fl
 	if l.closing {
-		return nil, DropDraining
+		return nil, unpicked{reason: DropDraining}
 	}
 	client := key.clientIP()
 	pool := fl.route(l, l.front, client)
 	if pool == nil {
-		return nil, DropNoRoute
+		return nil, unpicked{reason: DropNoRoute}
 	}
-	b := pool.PickFor(client, key.poolKey(pool), nil)
+	b, lack := pool.PickOrWhy(client, key.poolKey(pool), nil)
 	if b == nil {
-		fl.sh.poolStats(pool).NoBackend++
-		return nil, DropNoBackend
+		return nil, unpicked{dropOf(lack), pool, lack}
 	}
-	return b, kept
+	return b, unpicked{reason: kept}
+}
+
+// turnAway drops what a slot has, for which there is no backend.
+func (l *datagramListener) turnAway(why unpicked, count uint64) {
+	if why.pool != nil {
+		l.fl.sh.poolStats(why.pool).turnAway(why.lack)
+	}
+	l.fl.drop(l.front.stats, ToBackend, why.reason, count)
 }
 
 // anyTarget makes key that of a flow the client has already, to any backend: one at its max_connections is not to be picked, but
@@ -277,8 +291,8 @@ func (fl *flows) forward(f *flow, slots []slot) {
 	front := fl.fronts[f.front]
 	l := fl.listeners[f.key.listener]
 	if fl.targets[f.target].gone && front.config.UDP.OnBackendGone != "keep" && fl.route(l, front, f.key.clientIP()) != nil {
-		if !fl.move(f, nil, BackendRemoved) {
-			fl.dropSlots(front.stats, ToBackend, DropNoBackend, fl.in, slots)
+		if drop := fl.move(f, nil, BackendRemoved); drop != kept {
+			fl.dropSlots(front.stats, ToBackend, drop, fl.in, slots)
 			return
 		}
 	}
@@ -315,7 +329,7 @@ func (fl *flows) forward(f *flow, slots []slot) {
 		// An error of an earlier datagram, which this call has fetched instead of sending.
 		key := f.key
 		if !fl.failed(f, errno) {
-			if f = fl.again(l, front, key); f == nil {
+			if f, _ = fl.again(l, front, key); f == nil {
 				fl.dropSlots(front.stats, ToBackend, DropRefused, fl.in, slots)
 				return
 			}

@@ -18,11 +18,13 @@ const fdRetry = 25 * time.Millisecond
 func (s *session) dial(now int64) {
 	s.state = connecting
 	for int(s.attempts) < s.pool.Config.ConnectAttempts {
-		var b *balancer.Backend
-		lack := balancer.PoolFull
-		if !s.behind() {
-			b, lack = s.pool.PickOrWait(s.address.Addr(), s.key, s.tried)
+		if s.behind() {
+			if !s.enqueue(now) {
+				s.nowhere(s.pool.Crowded(s.pool.Queue().Waiting()))
+			}
+			return
 		}
+		b, lack := s.pool.PickOrWhy(s.address.Addr(), s.key, s.tried)
 		if b == nil {
 			if !canWait(s.pool, lack) || !s.enqueue(now) {
 				s.nowhere(lack)
@@ -39,11 +41,8 @@ func (s *session) dial(now int64) {
 // nowhere ends the session: there is no backend for it.
 func (s *session) nowhere(lack balancer.Lack) {
 	if s.fault == none {
-		s.fault = NoBackend
-		if lack == balancer.PoolFull {
-			s.fault = PoolLimit
-		}
-		s.sh.poolStats(s.pool).NoBackend++
+		s.fault = endOf(lack)
+		s.sh.poolStats(s.pool).turnAway(lack)
 	}
 	s.end(s.fault)
 }

@@ -276,7 +276,7 @@ func TestMaxConnections(t *testing.T) {
 		}
 		lbtest.Eventually(t, "all clients served or refused", func() bool {
 			st := r.e.Stats()
-			return st.Frontends["f"].Ended[NoBackend]+st.Frontends["f"].open() == 20 && st.Frontends["f"].open() == 7 &&
+			return st.Frontends["f"].Ended[BackendLimit]+st.Frontends["f"].open() == 20 && st.Frontends["f"].open() == 7 &&
 				r.inState(open) == 7
 		})
 		for _, m := range r.d.Snapshot().Pools[0].Members {
@@ -485,6 +485,9 @@ func TestMaxConnectionsUnderLoad(t *testing.T) {
 				}
 				return true
 			})
+			if ends := r.e.Stats().Frontends["f"].Ended; ends[BackendLimit] != uint64(refused.Load()) || ends[NoBackend] > 0 {
+				t.Errorf("%d refused; ends: %v", refused.Load(), ends)
+			}
 		})
 	}
 }

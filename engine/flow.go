@@ -182,11 +182,14 @@ func (fl *flows) choose(f *flow, to *balancer.Backend, tried []*balancer.Backend
 		return DropNoRoute
 	}
 	key := f.key.poolKey(pool)
-	reason := DropNoBackend
+	reason := kept
 	for range max(pool.Config.ConnectAttempts, 1) {
-		b := pool.PickFor(client, key, tried)
+		b, lack := pool.PickOrWhy(client, key, tried)
 		if b == nil {
-			fl.sh.poolStats(pool).NoBackend++
+			if reason == kept {
+				fl.sh.poolStats(pool).turnAway(lack)
+				reason = dropOf(lack)
+			}
 			return reason
 		}
 		reason = fl.connect(f, fl.targetOf(b))
@@ -202,8 +205,9 @@ func (fl *flows) choose(f *flow, to *balancer.Backend, tried []*balancer.Backend
 	return reason
 }
 
-// move takes f to a backend that is not in tried. It reports false when there is none: f has then ended for that reason.
-func (fl *flows) move(f *flow, tried []*balancer.Backend, reason Reason) bool {
+// move takes f to a backend that is not in tried. Where there is none f has ended for that reason, and it returns why its datagrams
+// are dropped.
+func (fl *flows) move(f *flow, tried []*balancer.Backend, reason Reason) DropReason {
 	old := fl.targets[f.target].backend
 	fl.disconnect(f)
 	drop := DropNoBackend
@@ -213,7 +217,7 @@ func (fl *flows) move(f *flow, tried []*balancer.Backend, reason Reason) bool {
 	old.Release() // after choosing, so that its load counted
 	if drop != kept {
 		fl.finish(f, old, reason)
-		return false
+		return drop
 	}
 	fl.sh.stats.FlowMoves++
 	f.asked, f.answered = 0, 0
@@ -222,7 +226,7 @@ func (fl *flows) move(f *flow, tried []*balancer.Backend, reason Reason) bool {
 	}
 	fl.fronts[f.front].await(&fl.table, f)
 	fl.reschedule(f)
-	return true
+	return kept
 }
 
 // markReplied notes the first answer of f's backend.

@@ -198,7 +198,7 @@ func TestPoolLimitWithoutQueue(t *testing.T) {
 	first.Close()
 	r.wantEnds(PoolLimit, ClientEOF)
 	hear(t, r.guest(2), "02")
-	if st := r.e.Stats().Pools["p"]; st.NoBackend != 1 {
+	if st := r.e.Stats().Pools["p"]; st.PoolLimit != 1 || st.NoBackend+st.BackendLimit != 0 {
 		t.Errorf("got %+v", st)
 	}
 }
@@ -422,18 +422,19 @@ func TestLimitsAreExact(t *testing.T) {
 		edit   func(*config.Config)
 		served bool // all of them
 		peak   int
+		reason Reason // where not
 	}{
-		{"backend", limitBackends(limit, clients), true, limit},
+		{"backend", limitBackends(limit, clients), true, limit, 0},
 		{"backends", func(c *config.Config) {
 			limitBackends(limit-4, clients)(c)
 			c.Pools[0].Policy = "leastconn"
 			c.Pools[0].Backends = append(c.Pools[0].Backends, slices.Clone(c.Pools[0].Backends)...)
-		}, true, 2 * (limit - 4)},
-		{"pool", limitPool(limit, clients), true, limit},
-		{"process", func(c *config.Config) { c.Engine.MaxConnections = limit }, true, limit},
-		{"frontend", func(c *config.Config) { c.Frontends[0].MaxConnections = limit }, false, limit},
-		{"pool without queue", limitPool(limit, 0), false, limit},
-		{"backend without queue", limitBackends(limit, 0), false, limit},
+		}, true, 2 * (limit - 4), 0},
+		{"pool", limitPool(limit, clients), true, limit, 0},
+		{"process", func(c *config.Config) { c.Engine.MaxConnections = limit }, true, limit, 0},
+		{"frontend", func(c *config.Config) { c.Frontends[0].MaxConnections = limit }, false, limit, Limit},
+		{"pool without queue", limitPool(limit, 0), false, limit, PoolLimit},
+		{"backend without queue", limitBackends(limit, 0), false, limit, BackendLimit},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var now, peak, good, bad atomic.Int64
@@ -504,9 +505,12 @@ func TestLimitsAreExact(t *testing.T) {
 			for _, n := range ends {
 				sum += n
 			}
-			refused := ends[Limit] + ends[PoolLimit] + ends[NoBackend]
+			refused := ends[Limit] + ends[PoolLimit] + ends[BackendLimit] + ends[NoBackend]
 			if sum != clients*visits || refused != uint64(bad.Load()) || ends[QueueFull]+ends[QueueTimeout] > 0 {
 				t.Errorf("ends: %v", ends)
+			}
+			if refused > 0 && ends[c.reason] != refused {
+				t.Errorf("%d of %d refused as %v: %v", ends[c.reason], refused, c.reason, ends)
 			}
 			if q := r.queue(); q != nil && (q.Waiting() != 0 || st.Pools["p"].Queued == 0) {
 				t.Errorf("%d wait; %+v", q.Waiting(), st.Pools["p"])
@@ -642,6 +646,21 @@ func (r *rig) lineShard() *shard {
 	}
 	r.t.Fatal("nobody waits")
 	return nil
+}
+
+// TestQueueOfBackendsAwayByReload: who comes then and finds others that wait is told of the backends' limit.
+func TestQueueOfBackendsAwayByReload(t *testing.T) {
+	b := newRoom(t)
+	r := newRigOf(t, 2, []string{b.address}, limitBackends(1, 10))
+	first := r.guest(0)
+	hear(t, first, "00")
+	waiting := r.guest(1)
+	r.wantWaiting(1)
+	r.apply(changed(r, func(c *config.Config) { c.Pools[0].Backends[0].MaxConnections = 1 }))
+	r.wantRefused("xx")
+	r.wantEnds(BackendLimit)
+	first.Close()
+	hear(t, waiting, "01")
 }
 
 // TestQueueAwayByReload: where a reload has taken the queue away, or made it smaller, nobody who comes passes those who wait.

@@ -165,7 +165,7 @@ func (fl *flows) refused(f *flow, errno syscall.Errno, failures, lost uint64) bo
 	}
 	fl.refusals[f.number] = tried
 	f.flags |= wasRefused
-	if !fl.move(f, tried, reason) {
+	if fl.move(f, tried, reason) != kept {
 		fl.drop(front.stats, ToBackend, DropRefused, back)
 		return false
 	}
@@ -182,35 +182,35 @@ func (fl *flows) rebalance(f *flow, reason Reason) {
 	fl.end(f, reason)
 	fl.quotes.each(func(payload []byte) {
 		fl.sh.stats.FlowRetries++
-		if next := fl.again(l, front, key); next != nil {
+		if next, drop := fl.again(l, front, key); next != nil {
 			fl.sendAgain(next, payload)
 		} else {
-			fl.drop(front.stats, ToBackend, DropNoBackend, 1)
+			fl.drop(front.stats, ToBackend, drop, 1)
 		}
 	})
 }
 
-// again returns a flow of mode datagram for the client of key, to a backend that has not refused lately, or nil.
-func (fl *flows) again(l *datagramListener, front *front, key flowKey) *flow {
+// again returns a flow of mode datagram for the client of key, to a backend that has not refused lately, or nil and why its datagrams
+// are dropped.
+func (fl *flows) again(l *datagramListener, front *front, key flowKey) (*flow, DropReason) {
 	if key.target == 0 {
-		return nil // it was a flow of its client's, which has ended
+		return nil, DropRefused // it was a flow of its client's, which has ended
 	}
 	pool := fl.route(l, front, key.clientIP())
 	if pool == nil {
-		return nil
+		return nil, DropNoRoute
 	}
-	to := pool.PickFor(key.clientIP(), key.poolKey(pool), fl.refusedOf(pool))
+	to, lack := pool.PickOrWhy(key.clientIP(), key.poolKey(pool), fl.refusedOf(pool))
 	if to == nil {
-		return nil
+		return nil, dropOf(lack)
 	}
 	key.target = fl.targetOf(to).number
 	hash := fl.table.hash(&key)
 	if number := fl.table.find(&key, hash); number != 0 {
 		to.Release()
-		return fl.table.at(number)
+		return fl.table.at(number), kept
 	}
-	f, _ := fl.open(l, &key, hash, to)
-	return f
+	return fl.open(l, &key, hash, to)
 }
 
 // sendAgain sends a datagram that came back to f's new backend.

@@ -29,9 +29,9 @@ func (l *datagramListener) passOn(n int) {
 			fl.drop(l.front.stats, ToBackend, DropDenied, count)
 			continue
 		}
-		b, reason := l.pick(&key)
+		b, why := l.pick(&key)
 		if b == nil {
-			fl.drop(l.front.stats, ToBackend, reason, count)
+			l.turnAway(why, count)
 			continue
 		}
 		t := fl.targetOf(b)

@@ -57,6 +57,7 @@ const (
 	BackendMaintenance               // the backend was put into maintenance, and the pool's on_maintenance is cut or drain
 	EngineRate                       // engine.connection_rate
 	PoolLimit                        // the pool's max_connections was reached, and it has no queue
+	BackendLimit                     // every backend that could be used had its max_connections, and the pool has no queue
 	QueueFull                        // there was no place in the pool, nor in its queue
 	QueueTimeout                     // it has waited in the pool's queue for queue.timeout
 	PoolRemoved                      // it waited in the queue of a pool that is no longer configured
@@ -69,8 +70,8 @@ var reasonNames = [NumReasons]string{"client_eof", "backend_eof", "client_rst", 
 	"max_requests", "max_responses", "backend_removed", "hello_timeout", "not_tls", "bad_hello", "unknown_name",
 	"handshake_limit", "handshake_timeout", "handshake_failed", "challenge", "connect_tls", "client_truncated",
 	"backend_truncated", "client_tls", "backend_tls", "bad_proxy", "proxy_untrusted", "backend_down",
-	"denied", "source_limit", "rate", "backend_maintenance", "engine_rate", "pool_limit", "queue_full", "queue_timeout",
-	"pool_removed"}
+	"denied", "source_limit", "rate", "backend_maintenance", "engine_rate", "pool_limit", "backend_limit", "queue_full",
+	"queue_timeout", "pool_removed"}
 
 func (r Reason) String() string { return reasonNames[r] }
 
@@ -99,7 +100,7 @@ const (
 	DropRate                           // its source prefix begins more flows than udp.new_flow_rate
 	DropOverload                       // the shard had no time for a new flow
 	DropNoRoute                        // no route matches and the frontend has no pool
-	DropNoBackend                      // no backend of the pool is usable
+	DropNoBackend                      // no backend of the pool is usable, and not for want of a place
 	DropNoPort                         // no local port, or no address of shared_source, is free
 	DropNoResources                    // no descriptor or memory for the flow's socket
 	DropDraining                       // the process, or its listener, is about to go
@@ -115,6 +116,8 @@ const (
 	DropSourceLimit                    // its source prefix has udp.max_flows_per_source
 	DropUntrusted                      // its sender is not one of the proxies that are trusted, and a header is required
 	DropBandwidth                      // over bandwidth, bandwidth_per_source or bandwidth_per_session
+	DropPoolLimit                      // the pool has its max_connections
+	DropBackendLimit                   // every backend that could be used has its max_connections
 	NumDrops                    = iota
 
 	kept DropReason = 255 // not dropped
@@ -122,7 +125,7 @@ const (
 
 var dropNames = [NumDrops]string{"table_full", "rate", "overload", "no_route", "no_backend", "no_port", "no_resources",
 	"draining", "refused", "unreachable", "truncated", "too_big", "send_queue", "receive_queue", "unwanted", "denied",
-	"bad_proxy", "source_limit", "proxy_untrusted", "bandwidth"}
+	"bad_proxy", "source_limit", "proxy_untrusted", "bandwidth", "pool_limit", "backend_limit"}
 
 func (r DropReason) String() string { return dropNames[r] }
 
@@ -131,7 +134,7 @@ var dropsOf = [2][]DropReason{
 	ToClient: {DropUnreachable, DropTruncated, DropTooBig, DropSendQueue, DropReceiveQueue, DropUnwanted, DropBandwidth},
 	ToBackend: {DropTableFull, DropRate, DropOverload, DropNoRoute, DropNoBackend, DropNoPort, DropNoResources, DropDraining, DropRefused,
 		DropUnreachable, DropTruncated, DropTooBig, DropSendQueue, DropReceiveQueue, DropDenied,
-		DropBadProxy, DropUntrusted, DropSourceLimit, DropBandwidth},
+		DropBadProxy, DropUntrusted, DropSourceLimit, DropBandwidth, DropPoolLimit, DropBackendLimit},
 }
 
 // DropReasons returns the reasons that datagrams of a direction, ToClient or ToBackend, may be dropped for.
@@ -210,8 +213,12 @@ type BackendStats struct {
 
 // PoolStats are the counters of one pool.
 type PoolStats struct {
-	Retries   uint64 // attempts beyond a session's first
-	NoBackend uint64 // sessions for which no backend was usable, or no place left in the pool
+	Retries uint64 // attempts beyond a session's first
+
+	// Sessions turned away, and datagrams of UDP clients without a flow.
+	NoBackend    uint64 // no backend was usable, and not for want of a place
+	PoolLimit    uint64 // the pool had its max_connections
+	BackendLimit uint64 // the backends that could be used had theirs
 
 	// Of the queue.
 	Queued        uint64    // times that a session began to wait
@@ -221,6 +228,40 @@ type PoolStats struct {
 	Wait          Histogram // how long they waited, whatever came of it
 
 	Gone BackendStats // of its backends that are no longer configured and have no session left
+}
+
+// turnAway counts a session, or a datagram, for which there was no backend.
+func (p *PoolStats) turnAway(lack balancer.Lack) {
+	switch lack {
+	case balancer.PoolFull:
+		p.PoolLimit++
+	case balancer.BackendsFull, balancer.KeptFull:
+		p.BackendLimit++
+	default:
+		p.NoBackend++
+	}
+}
+
+// endOf is the reason for which a session ends that no backend could be picked for.
+func endOf(lack balancer.Lack) Reason {
+	switch lack {
+	case balancer.PoolFull:
+		return PoolLimit
+	case balancer.BackendsFull, balancer.KeptFull:
+		return BackendLimit
+	}
+	return NoBackend
+}
+
+// dropOf is endOf for datagrams.
+func dropOf(lack balancer.Lack) DropReason {
+	switch lack {
+	case balancer.PoolFull:
+		return DropPoolLimit
+	case balancer.BackendsFull, balancer.KeptFull:
+		return DropBackendLimit
+	}
+	return DropNoBackend
 }
 
 // NewPoolStats returns counters that are all 0.
@@ -357,6 +398,8 @@ func (s *Stats) add(t *tally) {
 		}
 		sum.Retries += p.Retries
 		sum.NoBackend += p.NoBackend
+		sum.PoolLimit += p.PoolLimit
+		sum.BackendLimit += p.BackendLimit
 		sum.Queued += p.Queued
 		sum.QueueFull += p.QueueFull
 		sum.QueueTimeouts += p.QueueTimeouts
