@@ -88,7 +88,7 @@ func newPools(p Program) *cobra.Command {
 }
 
 func (c *call) printPools(list []client.Pool, retired []client.Backend) {
-	t := c.table("POOL", "POLICY", "UP", "DOWN", "OTHER", "OPEN", "RETRIES", "NO-BACKEND")
+	t := c.table("POOL", "POLICY", "UP", "DOWN", "OTHER", "OPEN", "RETRIES", "NO-BACKEND", "FULL")
 	for _, p := range list {
 		var up, down, other int
 		var open int64
@@ -103,7 +103,8 @@ func (c *call) printPools(list []client.Pool, retired []client.Backend) {
 			}
 			open += b.Open
 		}
-		t.row(p.Name, p.Policy, fmt.Sprint(up), fmt.Sprint(down), fmt.Sprint(other), fmt.Sprint(open), fmt.Sprint(p.Retries), fmt.Sprint(p.NoBackend))
+		t.row(p.Name, p.Policy, fmt.Sprint(up), fmt.Sprint(down), fmt.Sprint(other), fmt.Sprint(open), fmt.Sprint(p.Retries), fmt.Sprint(p.NoBackend),
+			fmt.Sprint(p.PoolLimit+p.BackendLimit))
 	}
 	t.end()
 	if len(retired) > 0 {

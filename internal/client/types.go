@@ -62,11 +62,13 @@ type Frontend struct {
 
 // Pool is an element of GET /pools.
 type Pool struct {
-	Name      string    `json:"name"`
-	Policy    string    `json:"policy"`
-	Retries   uint64    `json:"retries"`
-	NoBackend uint64    `json:"no_backend"`
-	Backends  []Backend `json:"backends"`
+	Name         string    `json:"name"`
+	Policy       string    `json:"policy"`
+	Retries      uint64    `json:"retries"`
+	NoBackend    uint64    `json:"no_backend"`
+	PoolLimit    uint64    `json:"pool_limit"`
+	BackendLimit uint64    `json:"backend_limit"`
+	Backends     []Backend `json:"backends"`
 }
 
 // PoolList is the answer of GET /pools.

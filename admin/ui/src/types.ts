@@ -73,6 +73,8 @@ export interface Pool {
   policy: string
   retries: number
   no_backend: number
+  pool_limit: number
+  backend_limit: number
   panic_picks: number
   backends: Backend[]
   discovery?: Discovery

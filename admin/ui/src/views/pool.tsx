@@ -84,7 +84,8 @@ export function PoolView({ name }: { name: string }) {
         ['To backends', <SizeRate n={sum?.c2b} />],
         ['To clients', <SizeRate n={sum?.b2c} />],
         ['Retries', <Count n={pool.retries} what="since the start" />],
-        ['No backend', <Count n={pool.no_backend} what="clients turned away since the start" />],
+        ['No backend', <Count n={pool.no_backend} what="clients turned away since the start, as no backend was usable" />],
+        ['Full', <Count n={pool.pool_limit + pool.backend_limit} what="clients turned away since the start, as the pool or all its backends had their max_connections" />],
       ]} />
       {all.length === 0
         ? <Empty title="This pool has no backends."><p>Add one, or give the pool a source with <code>[pools.{name}.discovery]</code>.</p></Empty>

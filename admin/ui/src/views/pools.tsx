@@ -25,6 +25,7 @@ const columns: Column<Row>[] = [
   { key: 'b2c', title: 'To clients', width: '124px', number: true, from: 'middle', sort: (r) => r.live?.b2c ?? 0, cell: (r) => <SizeRate n={r.live?.b2c} /> },
   { key: 'retries', title: 'Retries', hint: 'connections that went to another backend, since the start', width: '96px', number: true, from: 'wide', sort: (r) => r.retries, cell: (r) => <Count n={r.retries} what="since the start" /> },
   { key: 'nobody', title: 'No backend', hint: 'clients for whom there was no backend, since the start', width: '112px', number: true, from: 'wide', sort: (r) => r.no_backend, cell: (r) => <Count n={r.no_backend} what="since the start" /> },
+  { key: 'full', title: 'Full', hint: 'clients for whom there was no place under max_connections of the pool or of its backends, since the start', width: '80px', number: true, from: 'wide', sort: (r) => r.pool_limit + r.backend_limit, cell: (r) => <Count n={r.pool_limit + r.backend_limit} what="since the start" /> },
 ]
 
 function Ups({ of: r }: { of: Row }) {
