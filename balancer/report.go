@@ -156,24 +156,16 @@ func needRestart(old, next *Snapshot) []string {
 		return nil
 	}
 	var names []string
-	a, b := old.Config, next.Config
-	for _, s := range []struct {
-		name string
-		same bool
-	}{
-		{"engine.shards", a.Engine.Shards == b.Engine.Shards},
-		{"engine.read_buffer", a.Engine.ReadBuffer == b.Engine.ReadBuffer},
-		{"engine.user", a.Engine.User == b.Engine.User},
-		{"engine.group", a.Engine.Group == b.Engine.Group},
-		{"engine.tls_workers", a.Engine.TLSWorkers == b.Engine.TLSWorkers},
-		{"engine.tls_nice", a.Engine.TLSNice == b.Engine.TLSNice},
-		{"engine.tls_cpus", slices.Equal(a.Engine.TLSCPUs, b.Engine.TLSCPUs)},
-		{"admin.bind", a.Admin.Bind == b.Admin.Bind},
-		{"admin.tls", reflect.DeepEqual(a.Admin.TLS, b.Admin.TLS)},
-	} {
-		if !s.same {
-			names = append(names, s.name)
+	note := func(table string, was, now any) {
+		a, b := reflect.ValueOf(was), reflect.ValueOf(now)
+		for i := range a.NumField() {
+			key := a.Type().Field(i).Tag.Get("toml")
+			if slices.Contains(atStart[table], key) && !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
+				names = append(names, table+"."+key)
+			}
 		}
 	}
+	note("engine", old.Config.Engine, next.Config.Engine)
+	note("admin", old.Config.Admin, next.Config.Admin)
 	return names
 }

@@ -5,12 +5,23 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"awe4lb/config"
 )
+
+// The lists of this file say what a reload does with a change, and docs/configuration.md says it in the column Reload: a test
+// compares the two. A setting that is only asked for when a session or flow begins, a limit of how many there may be among them, is
+// for new ones: those that live go on as they began.
 
 // atStart are the keys that only a start applies, by table.
 var atStart = map[string][]string{
 	"engine": {"shards", "read_buffer", "user", "group", "tls_workers", "tls_nice", "tls_cpus"},
 	"admin":  {"bind", "tls"},
+}
+
+// forNew are the keys that are for new sessions, in tables whose other keys are in force at once.
+var forNew = map[string][]string{
+	"engine": {"max_connections", "connection_rate", "connection_burst", "name", "zone", "ticket_secret"},
 }
 
 // compareKeys lists the keys of a table that differ, whatever keys there are.
@@ -29,8 +40,11 @@ func compareKeys(table string, was, now any, add func(kind, name, action, detail
 		case kind == reflect.Struct || kind == reflect.Pointer || kind == reflect.Slice && a.Field(i).Type().Elem().Kind() == reflect.Pointer:
 			detail = "new settings"
 		}
-		if slices.Contains(atStart[table], key) {
+		switch {
+		case slices.Contains(atStart[table], key):
 			detail += ", at the next start"
+		case slices.Contains(forNew[table], key):
+			detail += ", for new sessions"
 		}
 		add(table, key, "changed", detail)
 	}
@@ -45,19 +59,27 @@ func shown(v any) any {
 }
 
 // atOnce are the keys, or tables, of frontends and pools that hold for sessions and flows that live already, too.
-var atOnce = []string{"bandwidth", "bandwidth_per_source", "bandwidth_per_session",
-	"udp.buffer_size", "udp.idle_timeout", "udp.unreplied_timeout", "udp.max_requests", "udp.max_responses", "udp.on_backend_gone", "udp.gso",
+var atOnce = []string{"bind", "protocol", "unix_mode", "bandwidth", "bandwidth_per_source", "bandwidth_per_session",
+	"udp.mode", "udp.replies", "udp.buffer_size", "udp.idle_timeout", "udp.unreplied_timeout", "udp.max_requests", "udp.max_responses",
+	"udp.on_backend_gone", "udp.gso", "udp.receive_buffer", "udp.new_flow_prefix_v4", "udp.new_flow_prefix_v6",
 	"health", "outliers", "discovery", "on_down", "on_removed", "on_maintenance", "drain_timeout", "drain_rate", "queue.when_down"}
+
+// atOnceUDP are those that hold so in frontends of datagrams only: each datagram is asked anew what a session is asked once.
+var atOnceUDP = []string{"access", "proxy_protocol"}
 
 // newSettings says which keys differ between two tables of a kind, but for those that others tell of, and for whom they hold.
 func newSettings(was, now any, others ...string) string {
 	const settings, forAll = "new sessions use the new settings", "in force at once"
 	var fresh, all []string
+	at := atOnce
+	if f, ok := now.(*config.Frontend); ok && f.IsUDP() {
+		at = slices.Concat(atOnce, atOnceUDP)
+	}
 	for _, key := range changedKeys("", reflect.ValueOf(was).Elem(), reflect.ValueOf(now).Elem()) {
 		table, _, _ := strings.Cut(key, ".")
 		switch {
 		case slices.Contains(others, key):
-		case slices.Contains(atOnce, key), slices.Contains(atOnce, table):
+		case slices.Contains(at, key), slices.Contains(at, table):
 			all = append(all, key)
 		default:
 			fresh = append(fresh, key)

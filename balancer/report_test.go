@@ -35,7 +35,7 @@ func TestReportTellsOfEngine(t *testing.T) {
 		change  string
 		restart []string
 	}{
-		{func(e *config.Engine) { e.MaxConnections = 7 }, "engine max_connections changed: from 0 to 7", nil},
+		{func(e *config.Engine) { e.MaxConnections = 7 }, "engine max_connections changed: from 0 to 7, for new sessions", nil},
 		{func(e *config.Engine) { e.Splice = true }, "engine splice changed: from false to true", nil},
 		{func(e *config.Engine) { e.DrainTimeout = time.Minute }, "engine drain_timeout changed: from 30s to 1m0s", nil},
 		{func(e *config.Engine) { e.Shards = 4 }, "engine shards changed: from 2 to 4, at the next start", []string{"engine.shards"}},
@@ -43,7 +43,7 @@ func TestReportTellsOfEngine(t *testing.T) {
 		{func(e *config.Engine) { e.TLSWorkers = 3 }, "engine tls_workers changed: from 0 to 3, at the next start", []string{"engine.tls_workers"}},
 		{func(e *config.Engine) { e.TLSNice = 9 }, "engine tls_nice changed: from 0 to 9, at the next start", []string{"engine.tls_nice"}},
 		{func(e *config.Engine) { e.TLSCPUs = []int{1, 3} }, "engine tls_cpus changed: from [] to [1 3], at the next start", []string{"engine.tls_cpus"}},
-		{func(e *config.Engine) { e.TicketSecret = "/s" }, `engine ticket_secret changed: from "" to /s`, nil},
+		{func(e *config.Engine) { e.TicketSecret = "/s" }, `engine ticket_secret changed: from "" to /s, for new sessions`, nil},
 	} {
 		r := apply(tc.edit)
 		if len(r.Changes) != 1 || r.Changes[0].String() != tc.change || !slices.Equal(r.NeedRestart, tc.restart) {

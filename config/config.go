@@ -160,7 +160,7 @@ type Engine struct {
 	ConnectionRate  int           `toml:"connection_rate" range:"0..1000000"`    // new TCP sessions per second in the whole process; default 0 = no limit; a reload applies it
 	ConnectionBurst int           `toml:"connection_burst" range:"0..1000000"`   // how many of them may come at once; default 0 = as many as in a second; a reload applies it
 	ReadBuffer      Size          `toml:"read_buffer" range:"16KiB..1MiB"`       // bytes read at once, one buffer per shard; default 256KiB; a change needs a restart
-	Splice          bool          `toml:"splice"`                                // move bulk data in the kernel by splice(2); default true; a reload applies it to new sessions
+	Splice          bool          `toml:"splice"`                                // move bulk data in the kernel by splice(2); default true; a reload applies it, also to sessions that live
 	SplicePipes     int           `toml:"splice_pipes" range:"0..65536"`         // pipes a shard may hold at once; default 128; a reload applies it
 	DrainTimeout    time.Duration `toml:"drain_timeout" range:"0s..24h"`         // how long SIGTERM waits for sessions to end; default 30s; a reload applies it
 	User            string        `toml:"user"`                                  // user to become after binding when started as root; default "" = stay; a change needs a restart
@@ -278,9 +278,9 @@ type Frontend struct {
 func (f *Frontend) IsUDP() bool { return f.Protocol == "udp" }
 
 // UDP is how a frontend with protocol udp keeps its flows. A flow is a client's address and port and the backend chosen
-// for it. A reload applies it: to the flows there are too, except where it says new flows.
+// for it. A reload applies it: to the flows there are too, except where it says new flows, and limits, which end none.
 type UDP struct {
-	Mode    string `toml:"mode" oneof:"flow datagram"` // flow: all datagrams of a client go to one backend; datagram: each is balanced by itself; default flow; new flows
+	Mode    string `toml:"mode" oneof:"flow datagram"` // flow: all datagrams of a client go to one backend; datagram: each is balanced by itself; default flow
 	Replies bool   `toml:"replies"`                    // default true; false, in mode datagram only: what backends answer is dropped
 
 	BufferSize       Size          `toml:"buffer_size" range:"1..65507"`         // bytes, the largest datagram relayed; default 16384; larger ones are dropped and counted, never cut
@@ -313,7 +313,7 @@ type ProxyProtocol struct {
 	Trusted []netip.Prefix `toml:"trusted"`                              // the proxies; required unless accept is off. Those on unix sockets always are
 }
 
-// Access is who may use a frontend: connections and new flows. A reload applies it to those, and to the flows there are.
+// Access is who may use a frontend: connections and flows. A reload applies it to new ones, and to the flows there are.
 // Clients on unix sockets always may: the socket's mode says who comes there.
 type Access struct {
 	Default string        `toml:"default" oneof:"allow deny"` // of clients in no rule; default allow

@@ -51,7 +51,7 @@ func readDocs(t *testing.T) map[string]map[string]docsRow {
 			for _, label := range labels {
 				rows[label][key] = docsRow{cells[1], cells[2], cells[3]}
 			}
-			if !regexp.MustCompile("^(yes|restart|new sessions|new connections|new flows)$").MatchString(cells[4]) {
+			if !regexp.MustCompile("^(yes|restart|new sessions|new connections|new flows|new sessions, udp: yes)$").MatchString(cells[4]) {
 				t.Errorf("%s.%s: reload is %q", labels[0], key, cells[4])
 			}
 		}
