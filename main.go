@@ -73,22 +73,23 @@ func revision() string {
 func checkHost(cfg *config.Config) (errs []error, notes []string) {
 	errs = append(logs.Check(cfg.Log), engine.CheckHost(cfg)...)
 	errs = append(errs, health.Check(cfg)...)
-	sources := func() {
+	later := func() {
+		errs = append(errs, health.CheckHost(cfg)...)
 		wrong, more := discovery.CheckHost(cfg)
 		errs, notes = append(errs, wrong...), append(notes, more...)
 	}
-	become := false // sources are asked by that user
+	become := false // that user asks sources, and starts the programs of checks
 	if cfg.Engine.User != "" {
 		err := privilege.Check(cfg.Engine.User, cfg.Engine.Group)
 		if become = err == nil && os.Geteuid() == 0; become {
-			err = privilege.As(cfg.Engine.User, cfg.Engine.Group, sources)
+			err = privilege.As(cfg.Engine.User, cfg.Engine.Group, later)
 		}
 		if err != nil {
 			errs = append(errs, err)
 		}
 	}
 	if !become {
-		sources()
+		later()
 	}
 	if a := cfg.Admin.Address; cfg.Admin.Bind != "" && a.IsUnix() {
 		if err := socketfile.InTheWay(a.Path); err != nil {

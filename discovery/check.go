@@ -1,16 +1,14 @@
 package discovery
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"syscall"
 
 	"awe4lb/config"
+	"awe4lb/internal/privilege"
 )
 
 // Check returns the mistakes that Prepare would find at the start. It asks no source.
@@ -29,8 +27,9 @@ func Check(cfg *config.Config) (errs []error) {
 }
 
 // CheckHost returns what Check does, and what else sources would fail by on this host: secrets that cannot be read, programs
-// that cannot be run, folders that cannot be written to. The notes tell of secrets that everybody here may read. It is to be
-// called with the rights that sources have. It asks no source and writes nothing.
+// that cannot be run, or not where they are to, folders that cannot be written to, and what a kubeconfig names. The notes tell of
+// secrets that everybody here may read. It is to be called with the rights that sources have. It asks no source, starts nothing and
+// writes nothing.
 func CheckHost(cfg *config.Config) (errs []error, notes []string) {
 	errs = Check(cfg)
 	for _, p := range cfg.Pools {
@@ -42,24 +41,43 @@ func CheckHost(cfg *config.Config) (errs []error, notes []string) {
 				errs = append(errs, fmt.Errorf("%s: %w", fieldPlace(cfg, p, field, key), err))
 			}
 		}
+		public := func(field *string, key, path string) {
+			if isPublic(path) {
+				notes = append(notes, fmt.Sprintf("%s: everybody on this host may read %s: chmod 600 it", fieldPlace(cfg, p, field, key), path))
+			}
+		}
 		for _, s := range p.Discovery.All() {
 			for _, f := range secretFiles(s.Options) {
 				_, err := Secret{File: *f.path}.read()
 				wrong(f.path, f.key, err)
-				if err == nil && isPublic(*f.path) {
-					notes = append(notes, fmt.Sprintf("%s: everybody on this host may read %s: chmod 600 it", fieldPlace(cfg, p, f.path, f.key), *f.path))
+				if err == nil {
+					public(f.path, f.key, *f.path)
 				}
 			}
-			if o, ok := s.Options.(*config.ExecSource); ok && len(o.Command) > 0 {
-				_, err := exec.LookPath(o.Command[0]) // an absolute path: may it be run?
-				var whose *exec.Error
-				var where *fs.PathError
-				if errors.As(err, &where) {
-					err = where // it is in the other, which repeats the path
-				} else if errors.As(err, &whose) {
-					err = fmt.Errorf("%s: %w", whose.Name, whose.Err)
+			switch o := s.Options.(type) {
+			case *config.ExecSource:
+				wrong(&o.Command[0], "command", privilege.MayRun(o.Command[0]))
+				if o.Folder != "" {
+					wrong(&o.Folder, "folder", privilege.MayEnter(o.Folder))
 				}
-				wrong(&o.Command[0], "command", err)
+			case *config.KubernetesSource:
+				if o.Kubeconfig == "" {
+					break
+				}
+				c, err := readKubeconfig(o.Kubeconfig, o.Context)
+				if err != nil {
+					break // Check has told of it
+				}
+				lacks, secrets := c.look()
+				for _, err := range lacks {
+					wrong(&o.Kubeconfig, "kubeconfig", fmt.Errorf("%s: %w", o.Kubeconfig, err))
+				}
+				if c.secret() {
+					secrets = append(secrets, o.Kubeconfig)
+				}
+				for _, path := range secrets {
+					public(&o.Kubeconfig, "kubeconfig", path)
+				}
 			}
 		}
 		if to := p.Discovery.SaveTo; to != "" {

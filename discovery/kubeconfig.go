@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
@@ -9,6 +10,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"awe4lb/internal/privilege"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -177,6 +180,55 @@ func (c *kubeContext) bytes(key, data, file string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	return b, nil
+}
+
+// look returns why what the context names on this host cannot be used, each with its key, and the paths of the files with secrets
+// that can be. It runs nothing. A plugin may bring a certificate and a token in the place of those that are named, but these are
+// read all the same.
+func (c *kubeContext) look() (lacks []error, secrets []string) {
+	wrong := func(err error) bool {
+		if err != nil {
+			lacks = append(lacks, err)
+		}
+		return err != nil
+	}
+	u := &c.User
+	if ca, err := c.bytes("certificate-authority", c.Cluster.CAData, c.Cluster.CA); !wrong(err) && ca != nil {
+		if _, err := poolOf(ca); err != nil {
+			wrong(fmt.Errorf("certificate-authority: %w", err))
+		}
+	}
+	cert, err := c.bytes("client-certificate", u.CertData, u.Cert)
+	bad := wrong(err)
+	key, err := c.bytes("client-key", u.KeyData, u.Key)
+	if !wrong(err) && u.Key != "" && u.KeyData == "" {
+		secrets = append(secrets, c.path(u.Key))
+	}
+	if !bad && err == nil && (cert != nil || key != nil) && u.Exec == nil {
+		if _, err := tls.X509KeyPair(cert, key); err != nil {
+			wrong(fmt.Errorf("client-certificate and client-key: %w", err))
+		}
+	}
+	if u.TokenFile != "" {
+		path := c.path(u.TokenFile)
+		if _, err := (Secret{File: path}).read(); err != nil {
+			wrong(fmt.Errorf("tokenFile: %w", err))
+		} else {
+			secrets = append(secrets, path)
+		}
+	}
+	if u.Exec != nil {
+		if err := privilege.MayRun(u.Exec.program(c)); err != nil {
+			wrong(fmt.Errorf("exec: command: %w", err))
+		}
+	}
+	return lacks, secrets
+}
+
+// secret reports whether the kubeconfig itself says something secret about who we are.
+func (c *kubeContext) secret() bool {
+	u := &c.User
+	return u.Token != "" || u.Password != "" || u.KeyData != ""
 }
 
 func poolOf(pem []byte) (*x509.CertPool, error) {

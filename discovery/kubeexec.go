@@ -94,10 +94,18 @@ func (e *kubeExec) run(parent context.Context, c *kubeContext) (kubeCredential, 
 }
 
 func (e *kubeExec) find(c *kubeContext) (string, error) {
-	if strings.ContainsRune(e.Command, filepath.Separator) {
-		return c.path(e.Command), nil
+	if name := e.program(c); filepath.IsAbs(name) {
+		return name, nil
 	}
 	return exec.LookPath(e.Command)
+}
+
+// program returns the path of the command, or its name where it is to be looked for.
+func (e *kubeExec) program(c *kubeContext) string {
+	if strings.ContainsRune(e.Command, filepath.Separator) {
+		return c.path(e.Command)
+	}
+	return e.Command
 }
 
 // info is what the plugin is told.

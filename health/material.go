@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"awe4lb/config"
+	"awe4lb/internal/privilege"
 	"awe4lb/tlsbridge"
 )
 
@@ -177,6 +178,19 @@ func Check(cfg *config.Config) []error {
 		return joined.Unwrap()
 	}
 	return nil
+}
+
+// CheckHost returns what checks would lack on this host: programs that cannot be run. It is to be called with the rights that checks
+// have. It starts nothing.
+func CheckHost(cfg *config.Config) (errs []error) {
+	for _, pool := range cfg.Pools {
+		if h := pool.Health; h.Checks() && h.Kind == "exec" {
+			if err := privilege.MayRun(h.Command[0]); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", cmp.Or(cfg.At(&h.Command[0]), "pools."+pool.Name+".health.command"), err))
+			}
+		}
+	}
+	return errs
 }
 
 // secured is connected with TLS around the connection, where the check speaks it. before is what comes before the

@@ -1,4 +1,5 @@
-// Package privilege gives up what a process started as root no longer needs once its ports are bound.
+// Package privilege gives up what a process started as root no longer needs once its ports are bound, and says what would be lacking
+// then.
 package privilege
 
 import (
