@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,10 +15,13 @@ import (
 // TestAcceptBudget: a listener with a long queue takes so many clients at an event and then leaves the shard to others.
 func TestAcceptBudget(t *testing.T) {
 	r := newRigOf(t, 1, []string{lbtest.Echo(t)}, nil)
-	sh := r.e.shards[0]
-	sh.loop.Call(sh.pause)
-	clients := queue(t, "tcp", r.address(), 3*acceptBudget)
-	sh.loop.Call(func() {
+	sh, address := r.e.shards[0], r.address()
+	queued, done := make(chan struct{}), make(chan struct{})
+	let := sync.OnceFunc(func() { close(queued) })
+	t.Cleanup(let)
+	sh.loop.Post(func() { // a pause would be over before all are there, on a busy machine
+		defer close(done)
+		<-queued
 		for i := range 3 {
 			before := sh.open
 			sh.listeners[0].Ready(0, 0)
@@ -26,6 +30,9 @@ func TestAcceptBudget(t *testing.T) {
 			}
 		}
 	})
+	clients := queue(t, "tcp", address, 3*acceptBudget+8) // the last ones may not be in the queue yet when they are connected
+	let()
+	<-done
 	serveAll(t, clients)
 }
 
