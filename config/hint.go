@@ -117,12 +117,12 @@ func unknownKey(key string, t reflect.Type) Error {
 	e := Error{Problem: "unknown key"}
 	keys := keyNames(t)
 	ours, translated := elsewhere[t][key]
-	near, homes := nearest(key, keys), homesOf(key)
+	near, found := nearest(key, keys), homes()[key]
 	switch top := t == reflect.TypeFor[Config](); {
 	case translated:
 		e.Hint = "here it is " + quote(ours)
-	case len(homes) > 0 && !(top && near != ""):
-		e.Hint = "belongs to " + list(homes, "or")
+	case len(found) > 0 && !(top && near != ""):
+		e.Hint = "belongs to " + list(found, "or")
 	case near != "":
 		e.Hint = didYouMean(near)
 	default:
@@ -131,29 +131,27 @@ func unknownKey(key string, t reflect.Type) Error {
 	return e
 }
 
-// homesOf returns the tables that have the key.
-func homesOf(key string) []string {
-	var labels []string
+// homes are the tables that have a key, by key: a file of nothing but wrong keys asks for each.
+var homes = sync.OnceValue(func() map[string][]string {
+	const top = "the top of the file"
+	labels := map[string][]string{}
 	for _, tb := range tables() {
-		if !slices.Contains(keyNames(tb.typ), key) || slices.Contains(labels, tb.label) {
-			continue
+		for _, k := range keysOf(tb.typ) {
+			key := k.key
+			switch {
+			case slices.Contains(labels[key], tb.label) || slices.Contains(labels[key], top):
+			case tb.label == "":
+				labels[key] = []string{top}
+			case tb.label == "[pools.NAME.tcp]" && key == "backlog":
+			case tb.typ == reflect.TypeFor[Health]() && key == "port": // who asks for a port means an address to listen on or to connect to
+			case strings.Contains(tb.label, " with kind ") || tb.typ == reflect.TypeFor[ListPaths](): // such words mean something else there
+			default:
+				labels[key] = append(labels[key], tb.label)
+			}
 		}
-		if tb.label == "" {
-			return []string{"the top of the file"}
-		}
-		if tb.label == "[pools.NAME.tcp]" && key == "backlog" {
-			continue
-		}
-		if tb.typ == reflect.TypeFor[Health]() && key == "port" { // who asks for a port means an address to listen on or to connect to
-			continue
-		}
-		if strings.Contains(tb.label, " with kind ") || tb.typ == reflect.TypeFor[ListPaths]() { // such words mean something else there
-			continue
-		}
-		labels = append(labels, tb.label)
 	}
 	return labels
-}
+})
 
 // quoted wraps each word in quotes of its own.
 func quoted(words []string) []string {
