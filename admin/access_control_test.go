@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -379,7 +380,50 @@ func TestAudit(t *testing.T) {
 	}
 }
 
-// TestAdminTLS: certificates of clients count, and files that change are read again.
+// TestDryRunsAreNotAudited: who asks what would happen changes nothing, also where the answer is that it could not be; who may not
+// even ask is in the audit, and so is who makes the change.
+func TestDryRunsAreNotAudited(t *testing.T) {
+	g := newGuarded(t, nil)
+	for _, call := range []struct {
+		status             int
+		method, path, body string
+	}{
+		{409, "PUT", "/api/v1/pools/new?dry_run=true", `{"backends": []}`}, // the text that runs here has none of our tokens
+		{409, "PUT", "/api/v1/pools/new?dry_run=1", `{"backends": []}`},
+		{422, "PUT", "/api/v1/pools/new?dry_run=true", `{"policy": "rand"}`},
+		{404, "DELETE", "/api/v1/pools/nowhere?dry_run=true", ""},
+		{200, "POST", "/api/v1/sessions/kill", `{"all": true, "dry_run": true}`},
+		{400, "POST", "/api/v1/sessions/kill", `{"dry_run": true}`},
+		{200, "POST", "/api/v1/configs/main/validate", `{"pools": {"new": {"policy": "rand"}}}`},
+	} {
+		if res, body := g.send(call.method, call.path, call.body, bearer("configure"+secretOf)); res.StatusCode != call.status {
+			t.Errorf("%s %s %s: %d %s; want %d", call.method, call.path, call.body, res.StatusCode, body, call.status)
+		}
+	}
+	g.send("PUT", "/api/v1/pools/new?dry_run=true", `{"backends": []}`, bearer("operate"+secretOf))
+	g.send("PUT", "/api/v1/pools/new?dry_run=true", `{"backends": []}`, nil)
+	g.send("PUT", "/api/v1/pools/new?dry_run=true", `{"backends": []}`, bearer("wrong"))
+	g.send("POST", "/api/v1/configs/main/validate", "", bearer("read"+secretOf))
+	g.send("POST", "/api/v1/sessions/kill", `{"all": true, "dry_run": true}`, bearer("read"+secretOf))
+	g.send("PUT", "/api/v1/pools/new?dry_run=maybe", `{"backends": []}`, bearer("configure"+secretOf)) // nobody can say what that is
+	g.send("PUT", "/api/v1/pools/new?dry_run=false", `{"policy": "rand"}`, bearer("configure"+secretOf))
+	g.send("POST", "/api/v1/sessions/kill", `{"all": true}`, bearer("operate"+secretOf))
+	_, text := g.send("GET", "/api/v1/audit", "", bearer("configure"+secretOf))
+	var got []string
+	for _, e := range decoded[auditLog](t, text).Calls {
+		got = append(got, fmt.Sprint(e.Who, " ", strings.TrimPrefix(e.Path, "/api/v1"), " ", e.Status))
+	}
+	slices.Reverse(got)
+	want := []string{
+		"bearer:operate /pools/new?dry_run=true 403", "anonymous /pools/new?dry_run=true 401", "unknown /pools/new?dry_run=true 401",
+		"bearer:read /configs/main/validate 403", "bearer:read /sessions/kill 403",
+		"bearer:configure /pools/new 400", "bearer:configure /pools/new 422", "bearer:operate /sessions/kill 200",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %s\nwant %s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 // TestStrangersDoNotFillTheAudit: whom nobody knows can call as often as they like; what others did stays to be seen.
 func TestStrangersDoNotFillTheAudit(t *testing.T) {
 	var lines lockedBuffer
@@ -404,6 +448,7 @@ func TestStrangersDoNotFillTheAudit(t *testing.T) {
 	}
 }
 
+// TestAdminTLS: certificates of clients count, and files that change are read again.
 func TestAdminTLS(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name string, parts ...[]byte) string {

@@ -38,6 +38,7 @@ type call struct {
 	*fasthttp.RequestCtx
 	who       identity
 	converted bool // the body was another balancer's configuration
+	dryRun    bool // whoever may make it asks what it would do, and nothing changes
 }
 
 // raw is an answer that is written as it is.

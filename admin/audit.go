@@ -95,12 +95,14 @@ func (a *audits) newest() []auditEntry {
 	return all
 }
 
-// audit remembers and logs a call that changed something, or tried to.
+// audit remembers and logs a call that changed something, or tried to. A dry run does neither: an editor makes one with each pause
+// of who types, and they would push out what was changed. The level debug has them. One that is refused for want of credentials
+// or of a role never became one: its handler was not asked.
 func (s *Server) audit(c *call, needs role, begun time.Time, err error) {
 	e := auditEntry{Time: rounded(begun), Who: c.who.String(), From: c.RemoteAddr().String(), Method: string(c.Method()),
 		Path: cutText(string(c.Path()), 256), Status: c.Response.StatusCode()}
 	if c.QueryArgs().GetBool("dry_run") {
-		e.Path += "?dry_run=true" // it changed nothing
+		e.Path += "?dry_run=true"
 	}
 	if e.Who == "" {
 		e.Who = "unknown"
@@ -108,16 +110,24 @@ func (s *Server) audit(c *call, needs role, begun time.Time, err error) {
 	if err != nil {
 		e.Error = cutText(err.Error(), 512)
 	}
+	if c.dryRun {
+		s.o.Log.Debug("admin: "+e.Method+" "+e.Path, e.logged(begun)...)
+		return
+	}
 	logged, silent := s.audits.remember(e, err != nil && c.who.role < needs, err != nil && c.who.role == nobody)
 	if !logged {
 		return
 	}
-	more := []any{}
+	line := e.logged(begun)
 	if silent > 0 {
-		more = append(more, "refused_not_logged", silent)
+		line = append(line, "refused_not_logged", silent)
 	}
-	s.o.Log.Info("admin: "+e.Method+" "+e.Path, append([]any{"who", e.Who, "from", e.From, "status", e.Status, "error", e.Error,
-		"took", time.Since(begun).Round(time.Millisecond)}, more...)...)
+	s.o.Log.Info("admin: "+e.Method+" "+e.Path, line...)
+}
+
+// logged is what a line of the log says of a call.
+func (e *auditEntry) logged(begun time.Time) []any {
+	return []any{"who", e.Who, "from", e.From, "status", e.Status, "error", e.Error, "took", time.Since(begun).Round(time.Millisecond)}
 }
 
 func (s *Server) auditLog(*call) (any, error) { return auditLog{s.audits.newest()}, nil }

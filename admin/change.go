@@ -177,6 +177,7 @@ func (s *Server) rewrite(c *call, with func(now *Running) (text []byte, explain 
 	if err := c.query(&q); err != nil {
 		return nil, err
 	}
+	c.dryRun = q.DryRun
 	if !q.DryRun {
 		s.editing.Lock()
 		defer s.editing.Unlock()

@@ -42,8 +42,8 @@ func TestChanges(t *testing.T) {
 	if _, _, h := r.body("PUT", "/api/v1/pools/new?dry_run=true", asJSON, put); h.Get("ETag") != r.tag() {
 		t.Errorf("a dry run of version %s says it is of %s", r.tag(), h.Get("ETag"))
 	}
-	if calls := decoded[auditLog](t, r.want(200, "GET", "/api/v1/audit", "", "")).Calls; len(calls) == 0 || calls[0].Path != "/api/v1/pools/new?dry_run=true" {
-		t.Errorf("the audit has a dry run as %+v", calls)
+	if calls := decoded[auditLog](t, r.want(200, "GET", "/api/v1/audit", "", "")).Calls; len(calls) != 0 {
+		t.Errorf("the audit has dry runs: %+v", calls)
 	}
 	did := decoded[changed](t, r.want(200, "PUT", "/api/v1/pools/new", asJSON, put))
 	if fmt.Sprint(did.Changes) != fmt.Sprint(dry.Changes) || !did.Unsaved || r.d.Snapshot().Pool("new") == nil {

@@ -252,6 +252,7 @@ func (s *Server) deleteConfig(c *call) (any, error) {
 }
 
 func (s *Server) validateConfig(c *call) (any, error) {
+	c.dryRun = true
 	name, store := c.param("name"), s.o.Configs.Store()
 	if _, err := store.Path(name); err != nil {
 		return nil, err

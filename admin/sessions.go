@@ -218,6 +218,7 @@ func (s *Server) kill(c *call) (any, error) {
 	if err := c.decode(&o); err != nil {
 		return nil, err
 	}
+	c.dryRun = o.DryRun
 	f, err := filterOf(o.Protocol, o.Frontend, o.Pool, o.Backend, o.Client)
 	if err != nil {
 		return nil, err
