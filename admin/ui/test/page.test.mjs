@@ -596,6 +596,41 @@ test('a configuration is edited, refused, applied and rolled back', async () => 
   await until('the policy is back', async () => (await api('/pools/partners')).policy === 'leastconn')
 })
 
+test('a configuration is run and deleted by thumb', async () => {
+  const put = (name, text) => page.evaluate(async ([n, t]) => (await fetch('/api/v1/configs/' + n, { method: 'PUT', headers: { 'Content-Type': 'application/toml', 'If-None-Match': '*' }, body: t })).status, [name, text])
+  const main = await page.evaluate(async () => (await fetch('/api/v1/configs/main', { headers: { Accept: 'application/toml' } })).text())
+  assert.equal(await put('night', main.replace('policy = "leastconn"', 'policy = "random"')), 200)
+  await page.setViewportSize(phone)
+  await visit('#/configuration', 'Configuration')
+  await row('night').locator('.state:visible', { hasText: 'kept' }).waitFor()
+  const dialog = page.getByRole('dialog'), of = (act, name) => row(name).getByRole('button', { name: `${act} ${name}`, exact: true })
+  for (const act of ['Run', 'Delete']) {
+    const { x, width, height } = await of(act, 'night').boundingBox()
+    assert.ok(width >= 44 && height >= 44, `${act} is ${width} x ${height}`)
+    assert.ok(x >= 0 && x + width <= phone.width, `${act} is at ${x}, ${width} wide`)
+  }
+  await of('Run', 'night').click()
+  await dialog.getByText('It takes the place of main.').waitFor()
+  await accessible('the question before another runs, on a phone')
+  await dialog.getByRole('button', { name: 'Run it' }).click()
+  await dialog.waitFor({ state: 'detached' })
+  await row('night').locator('.state:visible', { hasText: 'runs' }).waitFor()
+  assert.equal((await api('/pools/partners')).policy, 'random')
+  await of('Run', 'main').click()
+  await dialog.getByRole('button', { name: 'Run it' }).click()
+  await dialog.waitFor({ state: 'detached' })
+  assert.equal((await api('/pools/partners')).policy, 'leastconn')
+  await of('Delete', 'night').click()
+  const act = dialog.getByRole('button', { name: 'Delete' })
+  assert.equal(await act.getAttribute('aria-disabled'), 'true', 'it can be done without typing')
+  await dialog.getByLabel('Type night to go on').fill('night')
+  await act.click()
+  await dialog.waitFor({ state: 'detached' })
+  await row('night').waitFor({ state: 'detached' })
+  assert.deepEqual((await api('/configs')).configs.map((c) => c.name), ['main'])
+  await page.setViewportSize(wide)
+})
+
 // The long table is one of which most rows do not exist.
 const views = [['pools/many', 'many'], ['', 'Overview'], ['frontends', 'Frontends'], ['frontends/web', 'web'], ['pools', 'Pools'], ['pools/web', 'web'], ['pools/partners', 'partners'], ['pools/web/edit', 'Edit web'],
   ['sessions', 'Sessions'], ['limits', 'Limits'], ['events', 'Events'], ['events?tab=audit', 'Events'], ['process', 'Process'], ['certificates', 'Certificates'], ['configuration', 'Configuration']]
@@ -616,6 +651,10 @@ test('every view is accessible and fits', async () => {
         await accessible(`${name}, ${size}, ${scheme}`, at)
         const beyond = await at.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
         assert.ok(beyond <= 0, `${name} is ${beyond} px too wide at ${viewport.width}`)
+        if (size === 'phone') {
+          const small = await at.locator('button.button:visible, a.button:visible, .tabs button:visible, input:visible:not([type=checkbox]), select:visible').evaluateAll((all) => all.map((b) => ({ what: b.getAttribute('aria-label') || b.textContent || b.id, w: b.offsetWidth, h: b.offsetHeight })).filter((b) => b.w < 44 || b.h < 44))
+          assert.deepEqual(small, [], `${name} has what no thumb can press`)
+        }
         for (const width of await at.locator('.table th:first-child').evaluateAll((all) => all.map((th) => th.offsetWidth))) {
           assert.ok(width >= 120, `the first column of ${name} has ${width} px at ${viewport.width}`)
         }

@@ -84,12 +84,12 @@ function List() {
 const quoted = (etag: string): string => (etag.startsWith('"') ? etag : `"${etag}"`)
 
 const columns = (act: (d: Doing) => void, why: string, stopped: boolean): Column<NamedConfig>[] => [
-  { key: 'name', title: 'Name', sort: (c) => c.name, cell: (c) => <><a class="strong" href={href(['configuration', c.name])}>{c.name}</a><span class="narrow"><Standing of={c} stopped={stopped} /></span></> },
+  { key: 'name', title: 'Name', sort: (c) => c.name, cell: (c) => <><a class="strong" href={href(['configuration', c.name])}>{c.name}</a><span class="narrow"><Standing of={c} stopped={stopped} /> <span class="muted"><Ago at={c.changed} /></span></span></> },
   { key: 'standing', title: 'State', width: '180px', from: 'middle', sort: (c) => Number(!c.active), cell: (c) => <Standing of={c} stopped={stopped} /> },
-  { key: 'changed', title: 'Changed', width: '128px', sort: (c) => c.changed, cell: (c) => <Ago at={c.changed} /> },
+  { key: 'changed', title: 'Changed', width: '128px', from: 'middle', sort: (c) => c.changed, cell: (c) => <Ago at={c.changed} /> },
   { key: 'size', title: 'Size', width: '96px', number: true, from: 'middle', sort: (c) => c.size, cell: (c) => <Size n={c.size} /> },
   {
-    key: 'act', title: '', width: '150px', from: 'middle',
+    key: 'act', title: '', width: '150px',
     cell: (c) => (
       <span class="actions"><span>
         <Button small label={`Run ${c.name}`} whyNot={why || (c.active && !stopped ? 'It runs already.' : c.mistakes ? 'It has mistakes.' : '')} onClick={() => act({ what: 'select', config: c })}>Run</Button>
