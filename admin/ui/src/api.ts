@@ -92,6 +92,7 @@ export async function logIn(name: string, password: string): Promise<void> {
 
 export async function logOut(): Promise<void> {
   await call('POST', '/logout')
+  me.value = null // nobody asks for anything meanwhile
   await whoAmI()
 }
 
@@ -102,3 +103,5 @@ export function whyNot(role: Role): string {
   const mine = me.value?.role ?? 'none'
   return ranks.indexOf(mine) >= ranks.indexOf(role) ? '' : `This needs the role ${role}; you have ${mine}.`
 }
+
+export const may = (role: Role): boolean => whyNot(role) === ''

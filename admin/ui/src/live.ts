@@ -180,5 +180,6 @@ export function start(): void {
     source?.close()
     source = null
     clearTimeout(retrying)
+    link.value = { state: 'connecting', since: new Date(), retry: new Date() } // what comes after a login begins anew
   })
 }

@@ -51,15 +51,18 @@ async function visit(hash, name, at = page) {
   await heading(name, at).waitFor()
 }
 
-async function logIn(name) {
-  await page.getByLabel('Name').fill(name)
-  await page.getByLabel('Password').fill(password)
-  await page.getByRole('button', { name: 'Log in' }).click()
-  await heading('Overview').waitFor()
+async function logIn(name, at = page) {
+  await at.getByLabel('Name').fill(name)
+  await at.getByLabel('Password').fill(password)
+  await at.getByRole('button', { name: 'Log in' }).click()
+  await heading('Overview', at).waitFor()
 }
 
 // api asks with the cookie of the page.
 const api = (path) => page.evaluate(async (p) => (await fetch('/api/v1' + p)).json(), path)
+
+// reason is what a button says that is off, to who listens.
+const reason = (button) => button.evaluate((b) => document.getElementById(b.getAttribute('aria-describedby'))?.textContent)
 
 const row = (address) => page.locator('tr[data-row]', { hasText: address })
 
@@ -316,7 +319,7 @@ test('a pool is changed as it is written', async () => {
   const review = page.getByRole('button', { name: 'Review and apply' }), often = page.locator('.often')
   const fine = () => page.locator('.verdict[aria-busy=false]', { hasText: 'No mistakes' }).waitFor()
   await fine()
-  assert.equal(await review.getAttribute('title'), 'Nothing has changed.')
+  assert.equal(await reason(review), 'Nothing has changed.')
 
   // A mistake is told at its line, and what was typed stays.
   refused.push(/\/api\/v1\/pools\/web\/table/)
@@ -327,7 +330,7 @@ test('a pool is changed as it is written', async () => {
   await page.locator('.verdict').getByRole('button', { name: 'line 2' }).waitFor()
   await page.locator('.verdict', { hasText: 'got "rand"' }).waitFor()
   await page.locator('.cm-lint-marker-error').waitFor()
-  assert.equal(await review.getAttribute('title'), 'It has mistakes.')
+  assert.equal(await reason(review), 'It has mistakes.')
   await page.keyboard.press('Home')
   await page.keyboard.press('Shift+End')
   await page.keyboard.insertText('policy = "leasttime" # since the third is slow')
@@ -369,7 +372,7 @@ test('a pool is changed as it is written', async () => {
   assert.equal((await api('/pools/web')).policy, 'leasttime')
   assert.equal(file().trimEnd(), before.trimEnd().replace('policy = "roundrobin"', 'policy = "leasttime" # since the third is slow')
     .replace('[pools.web.health]\n', '[pools.web.health]\nfall = 5\n').replace('timeout = "400ms"\n', 'timeout = "400ms"\n\n[pools.web.queue]\nsize = 64\n'))
-  assert.equal(await review.getAttribute('title'), 'Nothing has changed.')
+  assert.equal(await reason(review), 'Nothing has changed.')
 })
 
 test('two who change one pool at once are told', async () => {
@@ -531,7 +534,7 @@ test('what is typed outlives a process that hangs, and is checked again', async 
   await editor.press('Control+Home')
   await page.keyboard.insertText('# typed meanwhile\n')
   await verdict('Not checked: awe4lb does not answer.')
-  assert.equal(await page.getByRole('button', { name: 'Review and apply' }).getAttribute('title'), 'awe4lb does not answer.')
+  assert.equal(await reason(page.getByRole('button', { name: 'Review and apply' })), 'awe4lb does not answer.')
   rig.lb.kill('SIGCONT')
   await verdict('No mistakes')
   await editor.getByText('# typed meanwhile').waitFor()
@@ -687,36 +690,138 @@ test('everything stops, and what ran runs again', async () => {
   (await hold('127.77.1.203')).destroy()
 })
 
-test('who may only read sees why an action is off', async () => {
+test('why something is off is seen by key, by mouse and by thumb', async () => {
+  await visit('#/configuration', 'Configuration')
+  const run = row('main').getByRole('button', { name: 'Run main' }), bubble = page.getByRole('tooltip', { name: 'It runs already.' })
+  await run.waitFor()
+  assert.equal(await reason(run), 'It runs already.')
+  assert.equal(await bubble.count(), 0)
+  await row('main').getByRole('link', { name: 'main' }).focus()
+  await page.keyboard.press('Tab')
+  await bubble.waitFor()
+  assert.equal(await run.evaluate((b) => b === document.activeElement), true)
+  const { x, y, width, height } = await bubble.boundingBox()
+  assert.ok(x >= 0 && y >= 0 && x + width <= wide.width && y + height <= wide.height, 'the bubble is cut off')
+  await accessible('a reason')
+  await page.keyboard.press('Escape')
+  await bubble.waitFor({ state: 'detached' })
+  await run.hover()
+  await bubble.waitFor()
+  await page.mouse.move(10, 10)
+  await bubble.waitFor({ state: 'detached' })
+  await page.setViewportSize(phone)
+  await run.click({ force: true })
+  await bubble.waitFor()
+  await page.getByRole('heading', { level: 1 }).click()
+  await bubble.waitFor({ state: 'detached' })
+  await page.setViewportSize(wide)
+  // Above a dialog too.
+  await page.getByRole('button', { name: 'Stop', exact: true }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Stop' }).click({ force: true })
+  await page.getByRole('tooltip', { name: 'Type stop first.' }).waitFor()
+  await page.keyboard.press('Escape')
+  await page.getByRole('dialog').waitFor()
+  await page.keyboard.press('Escape')
+  await page.getByRole('dialog').waitFor({ state: 'detached' })
+})
+
+// What a view has for whom: its buttons with the role they need, and what it says to whoever has another one.
+const roles = ['read', 'operate', 'configure']
+const acts = [
+  ['frontends', 'Frontends', { 'New frontend': 'configure' }, { configure: 'making frontends needs' }],
+  ['frontends/web', 'web', { Edit: 'configure', Remove: 'configure' }, { configure: 'editing and removing the frontend needs' }],
+  ['pools', 'Pools', { 'New pool': 'configure' }, { configure: 'making pools needs' }],
+  ['pools/web', 'web', { [`Drain ${backends[0]}`]: 'operate', [`Maintenance ${backends[0]}`]: 'operate', 'Edit': 'configure', 'Add backend': 'configure', 'Remove pool': 'configure' },
+    { operate: 'draining, maintenance and changing weights need', configure: 'editing the pool and adding and removing backends need' }],
+  ['pools/partners', 'partners', { 'Forget all': 'operate' }, { operate: 'draining, maintenance, changing weights and forgetting clients need', configure: 'editing the pool and adding and removing backends need' }],
+  ['pools/dns', 'dns', { 'Ask now': 'operate' }, { operate: 'draining, maintenance, changing weights and asking sources now need', configure: 'editing the pool and adding and removing backends need' }],
+  [`pools/web?backend=${backends[0]}`, 'web', { Drain: 'operate', Maintenance: 'operate', Remove: 'configure', Close: 'read' }, { operate: 'draining, maintenance and changing the weight need', configure: 'removing it needs' }, 'dialog'],
+  ['sessions', 'Sessions', { 'End all': 'operate' }, { operate: 'ending sessions needs' }],
+  ['limits', 'Limits', { 'End the sessions of 127.77.1.220': 'operate' }, { operate: 'ending sessions needs' }],
+  ['process', 'Process', { debug: 'operate', 'Shut down': 'operate', Upgrade: 'configure' }, { operate: 'changing the level of the log and shutting down need', configure: 'upgrading needs' }],
+  ['configuration', 'Configuration', { Reload: 'operate', Stop: 'configure', 'New configuration': 'configure', 'Run main': 'configure', 'Delete main': 'configure' },
+    { operate: 'reloading needs', configure: 'making, running, stopping and deleting configurations needs' }],
+  ['configuration/main', 'main', { History: 'read', 'Review and apply': 'configure', 'Save without applying': 'configure' }, { configure: 'changing it, seeing its secrets and going back to a version need' }],
+]
+
+test('each role finds what it may do, and what it may not in words', async () => {
+  const held = await Promise.all(Array.from({ length: 7 }, () => hold('127.77.1.220'))) // nearest to its limit: its row is on the screen
+  for (const [user, role] of [['rob', 'read'], ['olga', 'operate'], ['ada', 'configure']]) {
+    await visit('#/', 'Overview')
+    await page.getByRole('button', { name: 'Log out' }).click()
+    await logIn(user)
+    for (const [address, name, buttons, beyond, within] of acts) {
+      for (const viewport of [wide, phone]) {
+        const where = `${address} as ${role} at ${viewport.width}`
+        await page.setViewportSize(viewport)
+        await visit('#/' + address, name)
+        const at = page.locator(within ?? 'main')
+        const missing = Object.entries(beyond).filter(([needs]) => roles.indexOf(role) < roles.indexOf(needs))
+        const text = missing.map(([needs, acts]) => `${acts} ${needs}`).join('; ')
+        const said = at.locator('.beyond')
+        if (text) await said.filter({ hasText: `Your role is ${role}. ${text[0].toUpperCase()}${text.slice(1)}.` }).waitFor()
+        for (const [button, needs] of Object.entries(buttons)) {
+          const it = at.getByRole('button', { name: button, exact: true })
+          const elsewhere = viewport === phone && address === 'pools/web' && needs === 'operate' // behind More
+          if (roles.indexOf(role) >= roles.indexOf(needs) && !elsewhere) await it.waitFor()
+          else assert.equal(await it.count(), 0, `${button} is on ${where}`)
+        }
+        if (!text) assert.equal(await said.count(), 0, `something is missing on ${where}`)
+        assert.equal(await page.getByText('This needs the role').count(), 0, `something is there and off on ${where}`) // in the reason of a button
+        if (role === 'read') await accessible(where)
+      }
+    }
+    await page.setViewportSize(wide)
+  }
+  held.forEach((s) => s.destroy())
+})
+
+test('who has logged out is asked for nothing', async () => {
+  const at = watched(await (await browser.newContext({ viewport: wide })).newPage())
+  await at.clock.install()
+  await at.goto(admin)
+  await logIn('rob', at)
+  await at.locator('.link-state', { hasText: 'Live' }).waitFor()
+  await at.getByRole('button', { name: 'Log out' }).click()
+  await at.getByLabel('Password').waitFor()
+  const asked = []
+  at.on('request', (r) => asked.push(r.url()))
+  await at.clock.runFor(60_000)
+  assert.deepEqual(asked, [])
+  await logIn('rob', at)
+  await at.locator('.link-state', { hasText: 'Live' }).waitFor()
+  await at.context().close()
+})
+
+test('who may only read changes nothing', async () => {
   await visit('#/', 'Overview')
   await page.getByRole('button', { name: 'Log out' }).click()
   await logIn('rob')
   await visit('#/pools/web', 'web')
-  const drain = row(backends[0]).getByRole('button', { name: `Drain ${backends[0]}` })
-  await drain.waitFor()
-  assert.equal(await drain.getAttribute('aria-disabled'), 'true')
-  assert.equal(await drain.getAttribute('title'), 'This needs the role operate; you have read.')
-  await drain.click({ force: true })
-  assert.equal(await page.getByRole('dialog').count(), 0)
-  for (const [address, name, button, role] of [['pools/web', 'web', 'Add backend', 'configure'], ['pools/web', 'web', 'Edit', 'configure'], ['pools', 'Pools', 'New pool', 'configure'], ['frontends/web', 'web', 'Remove', 'configure'], ['process', 'Process', 'Shut down', 'operate']]) {
-    await visit('#/' + address, name)
-    const off = page.getByRole('button', { name: button, exact: true })
-    assert.equal(await off.getAttribute('title'), `This needs the role ${role}; you have read.`, button)
-    await off.click({ force: true })
-    assert.equal(await page.getByRole('dialog').count(), 0, button)
-  }
-  const { level } = await api('/log')
-  const loud = page.getByRole('button', { name: 'debug', exact: true })
-  assert.equal(await loud.getAttribute('title'), 'This needs the role operate; you have read.')
-  await loud.click({ force: true })
-  assert.equal((await api('/log')).level, level)
+  await row(backends[0]).waitFor()
+  assert.equal(await page.locator('.weight').count(), 0, 'weights look as if they could be changed')
   await visit('#/events?tab=audit', 'Events')
   await page.getByText('The audit is for those who may change the configuration.').waitFor()
   await visit('#/pools/web/edit', 'Edit web')
   await page.getByText('This needs the role configure; you have read.').waitFor()
   assert.equal(await page.locator('.code').count(), 0, 'who may not change a pool has an editor')
+  refused.push(/\/api\/v1\/pools\/web\/table/)
   assert.equal(await page.evaluate(async () => (await fetch('/api/v1/pools/web/table')).status), 403)
-  refused.push(/\/api\/v1\/pools\/web\/table$/)
+  assert.equal(await page.evaluate(async () => (await fetch('/api/v1/pools/web/table?dry_run=true', { method: 'PUT', headers: { 'Content-Type': 'application/toml' }, body: '' })).status), 403)
+  await visit('#/configuration/main', 'main')
+  await page.getByLabel('Configuration, TOML').waitFor()
+  await page.getByRole('button', { name: 'History' }).click()
+  await page.getByRole('button', { name: /^Compare version/ }).first().click()
+  await page.getByRole('dialog').getByText('To go back to it would change this:').waitFor()
+  assert.equal(await page.getByRole('dialog').getByRole('button', { name: 'Roll back' }).count(), 0)
+  await page.keyboard.press('Escape')
+  // Whoever changes things sees the attempt, and not what was only asked by those who may.
+  await visit('#/', 'Overview')
+  await page.getByRole('button', { name: 'Log out' }).click()
+  await logIn('ada')
+  await visit('#/events?tab=audit&q=dry_run', 'Events')
+  await row('/pools/web/table?dry_run=true').locator('.state:visible', { hasText: 'refused, 403' }).waitFor()
+  assert.equal(await page.locator('tr[data-row]').count(), 1)
 })
 
 test('nothing strayed, nothing went wrong unseen', () => {

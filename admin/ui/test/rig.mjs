@@ -33,6 +33,9 @@ anonymous = "none"
 [admin.users.ada]
 password_hash = "${hash}"
 role = "configure"
+[admin.users.olga]
+password_hash = "${hash}"
+role = "operate"
 [admin.users.rob]
 password_hash = "${hash}"
 role = "read"

@@ -30,8 +30,7 @@ export function Code(p: { label: string; text: string; height?: string; readOnly
   return failure ? <Empty title={String(failure)}><pre>{p.text}</pre></Empty> : <div class="code" ref={box} style={p.height ? { height: p.height } : undefined} />
 }
 
-export function Verdicts({ of: v, checking, why, go }: { of: Verdict | null; checking: boolean; why: string; go: (line: number) => void }) {
-  if (why) return <p class="muted">You can read this. {why}</p>
+export function Verdicts({ of: v, checking, go }: { of: Verdict | null; checking: boolean; go: (line: number) => void }) {
   if (stale.value) return <p class="muted" role="status">Not checked: awe4lb does not answer. What you have typed stays.</p>
   if (!v) return <p class="muted" role="status">{checking ? 'Checking' : 'Not checked'}</p>
   const errors = v.errors ?? [], warnings = (v.warnings ?? []).map((w) => (typeof w === 'string' ? w : w.message))

@@ -1,13 +1,14 @@
 // One backend: everything known of it, and the orders it can be given.
 
 import { useState } from 'preact/hooks'
-import { call, encode, whyNot } from '../api'
+import { call, encode, may, whyNot } from '../api'
 import { latency, plural } from '../format'
 import { refreshStatus } from '../live'
 import { href } from '../router'
 import { Button, Facts } from '../ui/basics'
 import { Confirm, Dialog } from '../ui/dialog'
 import { Ago, Count, Latency, Rate, Since, Size, SizeRate } from '../ui/num'
+import { Beyond } from '../ui/role'
 import { Spark } from '../ui/spark'
 import { State } from '../ui/state'
 import { sinceWhen, type Row } from './pool'
@@ -57,7 +58,7 @@ export function OrderDialog({ of: r, order, onClose }: { of: Row; order: Order; 
 }
 
 export function BackendDialog({ of: r, onOrder, onRemove, onClose }: { of: Row; onOrder: (o: Order) => void; onRemove: () => void; onClose: () => void }) {
-  const why = whyNot('operate'), h = r.health, at = sinceWhen(r)
+  const h = r.health, at = sinceWhen(r)
   const [all, showAll] = useState(false)
   const errors = Object.entries(r.connect_errors)
   return (
@@ -83,12 +84,13 @@ export function BackendDialog({ of: r, onOrder, onRemove, onClose }: { of: Row; 
         ['Connected', <Count n={r.connected} what="sessions" />], ['To backend', <Size n={r.bytes.c2b} />], ['To clients', <Size n={r.bytes.b2c} />],
         ...errors.map(([reason, n]) => [reason, <Count n={n} what="attempts" />] as [string, preact.ComponentChildren]),
       ]} />}
+      <Beyond operate={['draining', 'maintenance', 'changing the weight']} configure={['removing it']} />
       <div class="buttons">
         <a class="button plain" href={href(['sessions'], { pool: r.pool, backend: r.address })}>Its sessions</a>
-        {possible(r).map((o) => (
-          <Button key={o} whyNot={why} onClick={() => onOrder(o)}>{orders[o].short}</Button>
+        {may('operate') && possible(r).map((o) => (
+          <Button key={o} onClick={() => onOrder(o)}>{orders[o].short}</Button>
         ))}
-        <Button whyNot={whyNot('configure')} onClick={onRemove}>Remove</Button>
+        {may('configure') && <Button onClick={onRemove}>Remove</Button>}
         <Button kind="main" onClick={onClose}>Close</Button>
       </div>
     </Dialog>

@@ -1,7 +1,7 @@
 // The configurations there are; one of them with name.
 
 import { useEffect, useState } from 'preact/hooks'
-import { call, encode, get, Problem, whyNot } from '../api'
+import { call, encode, get, may, Problem, whyNot } from '../api'
 import { refreshStatus, status, wantBackends } from '../live'
 import { go, href } from '../router'
 import type { ConfigList, NamedConfig, Report } from '../types'
@@ -9,6 +9,7 @@ import { Button, Empty, Failure, Heading } from '../ui/basics'
 import { Changes } from '../ui/changes'
 import { Confirm } from '../ui/dialog'
 import { Ago, Size } from '../ui/num'
+import { Beyond } from '../ui/role'
 import { Mark } from '../ui/state'
 import { Table, type Column } from '../ui/table'
 import { ConfigEditor } from './editing'
@@ -31,11 +32,12 @@ function List() {
     <>
       <Heading title="Configuration">
         <span class="row">
-          <Button whyNot={whyNot('operate')} onClick={() => setDoing({ what: 'reload' })}>Reload</Button>
-          {!absent && <Button whyNot={why || (list?.stopped ? 'Nothing runs.' : '')} onClick={() => setDoing({ what: 'stop' })}>Stop</Button>}
-          {!absent && <Button whyNot={why} onClick={() => setDoing({ what: 'new' })}>New configuration</Button>}
+          {may('operate') && <Button onClick={() => setDoing({ what: 'reload' })}>Reload</Button>}
+          {!absent && !why && <Button whyNot={list?.stopped ? 'Nothing runs.' : ''} onClick={() => setDoing({ what: 'stop' })}>Stop</Button>}
+          {!absent && !why && <Button onClick={() => setDoing({ what: 'new' })}>New configuration</Button>}
         </span>
       </Heading>
+      <Beyond operate={['reloading']} configure={[!absent && 'making, running, stopping and deleting configurations']} />
       {st && (
         <p class="muted">
           Version {st.config.version} of {st.config.file} runs; last tried <Ago at={st.config.last_tried} />{st.config.last_ok ? '' : ' and refused'}.
@@ -48,7 +50,7 @@ function List() {
       {absent ? <Empty title="This awe4lb has no configurations to edit."><p>Change {st?.config.file ?? 'the file'} and reload.</p></Empty>
         : <>
           <Failure of={failure} />
-          {list && <Table label="Configurations" rows={list.configs} columns={columns(setDoing, why, list.stopped === true)} rowKey={(c) => c.name} />}
+          {list && <Table label="Configurations" rows={list.configs} columns={columns(setDoing, !why, list.stopped === true)} rowKey={(c) => c.name} />}
         </>}
       {doing?.what === 'reload' && (
         <Confirm title="Reload the configuration?" act="Reload" whyNot={whyNot('operate')} onClose={close} onAct={() => call<Report>('POST', '/reload').then(setReport)}>
@@ -83,20 +85,20 @@ function List() {
 
 const quoted = (etag: string): string => (etag.startsWith('"') ? etag : `"${etag}"`)
 
-const columns = (act: (d: Doing) => void, why: string, stopped: boolean): Column<NamedConfig>[] => [
+const columns = (act: (d: Doing) => void, configure: boolean, stopped: boolean): Column<NamedConfig>[] => [
   { key: 'name', title: 'Name', sort: (c) => c.name, cell: (c) => <><a class="strong" href={href(['configuration', c.name])}>{c.name}</a><span class="narrow"><Standing of={c} stopped={stopped} /> <span class="muted"><Ago at={c.changed} /></span></span></> },
   { key: 'standing', title: 'State', width: '180px', from: 'middle', sort: (c) => Number(!c.active), cell: (c) => <Standing of={c} stopped={stopped} /> },
   { key: 'changed', title: 'Changed', width: '128px', from: 'middle', sort: (c) => c.changed, cell: (c) => <Ago at={c.changed} /> },
   { key: 'size', title: 'Size', width: '96px', number: true, from: 'middle', sort: (c) => c.size, cell: (c) => <Size n={c.size} /> },
-  {
+  ...(configure ? [{
     key: 'act', title: '', width: '150px',
-    cell: (c) => (
+    cell: (c: NamedConfig) => (
       <span class="actions"><span>
-        <Button small label={`Run ${c.name}`} whyNot={why || (c.active && !stopped ? 'It runs already.' : c.mistakes ? 'It has mistakes.' : '')} onClick={() => act({ what: 'select', config: c })}>Run</Button>
-        <Button small label={`Delete ${c.name}`} whyNot={why || (c.active ? (stopped ? 'It is the one that was stopped: run another one first.' : 'It runs.') : '')} onClick={() => act({ what: 'delete', config: c })}>Delete</Button>
+        <Button small label={`Run ${c.name}`} whyNot={c.active && !stopped ? 'It runs already.' : c.mistakes ? 'It has mistakes.' : ''} onClick={() => act({ what: 'select', config: c })}>Run</Button>
+        <Button small label={`Delete ${c.name}`} whyNot={c.active ? (stopped ? 'It is the one that was stopped: run another one first.' : 'It runs: run another one first.') : ''} onClick={() => act({ what: 'delete', config: c })}>Delete</Button>
       </span></span>
     ),
-  },
+  }] : []),
 ]
 
 function Standing({ of: c, stopped }: { of: NamedConfig; stopped: boolean }) {

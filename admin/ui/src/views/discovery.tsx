@@ -1,7 +1,7 @@
 // Where a pool's backends come from, when it finds them by itself.
 
 import { useEffect, useState } from 'preact/hooks'
-import { call, encode, get, whyNot } from '../api'
+import { call, encode, get, may } from '../api'
 import { plural } from '../format'
 import { sample } from '../live'
 import type { Discovery, Source } from '../types'
@@ -28,7 +28,7 @@ export function DiscoveryOf({ pool, known }: { pool: string; known: Discovery | 
   useEffect(() => { setFound(known) }, [known])
   useEffect(() => { if (known) look().catch(() => { /* the next look is in ten seconds */ }) }, [pool, ten])
   if (!found) return null
-  const why = whyNot('operate'), held = found.sources.filter((s) => s.held !== undefined)
+  const held = found.sources.filter((s) => s.held !== undefined)
   const refresh = async (): Promise<void> => {
     setFailure(null)
     try {
@@ -42,8 +42,8 @@ export function DiscoveryOf({ pool, known }: { pool: string; known: Discovery | 
     <section aria-labelledby="discovery">
       <div class="row">
         <h2 id="discovery">Discovery</h2>
-        <Button small whyNot={why} onClick={() => void refresh()}>Ask now</Button>
-        {held.length > 0 && <Button small kind="main" whyNot={why} onClick={() => accept(true)}>Use what is held back</Button>}
+        {may('operate') && <Button small onClick={() => void refresh()}>Ask now</Button>}
+        {held.length > 0 && may('operate') && <Button small kind="main" onClick={() => accept(true)}>Use what is held back</Button>}
       </div>
       <Failure of={failure || found.save_error} />
       <ul class="sources">{found.sources.map((s) => <SourceRow key={s.name} of={s} />)}</ul>

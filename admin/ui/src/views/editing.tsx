@@ -13,6 +13,7 @@ import { Button, Failure, Heading } from '../ui/basics'
 import { Changes } from '../ui/changes'
 import { Code, pauseWhileTyping, Verdicts } from '../ui/code'
 import { Dialog } from '../ui/dialog'
+import { Beyond } from '../ui/role'
 import { TextDiff } from '../ui/textdiff'
 import { Versions } from './versions'
 import type { Editor } from '../editor'
@@ -93,12 +94,15 @@ export function ConfigEditor({ name }: { name: string }) {
     }
   }
   const heading = (
-    <Heading title={name} above={<a href="#/configuration">Configuration</a>}>
-      <span class="tabs" role="group" aria-label="Parts">
-        <button type="button" aria-pressed={tab === 'edit'} onClick={() => setQuery({ tab: '' })}>Edit</button>
-        <button type="button" aria-pressed={tab === 'history'} onClick={() => setQuery({ tab: 'history' })}>History</button>
-      </span>
-    </Heading>
+    <>
+      <Heading title={name} above={<a href="#/configuration">Configuration</a>}>
+        <span class="tabs" role="group" aria-label="Parts">
+          <button type="button" aria-pressed={tab === 'edit'} onClick={() => setQuery({ tab: '' })}>{why ? 'Text' : 'Edit'}</button>
+          <button type="button" aria-pressed={tab === 'history'} onClick={() => setQuery({ tab: 'history' })}>History</button>
+        </span>
+      </Heading>
+      <Beyond configure={['changing it', 'seeing its secrets', 'going back to a version']} />
+    </>
   )
   if (tab === 'history') return <>{heading}<Versions name={name} now={stored?.text ?? ''} onRolledBack={(r) => { setReport(r); void load(false) }} />{report && <Changes of={report} done />}</>
   if (stored === null) return <>{heading}<Failure of={failure} />{!failure && <p class="muted" role="status">Asking for {name}</p>}</>
@@ -108,15 +112,15 @@ export function ConfigEditor({ name }: { name: string }) {
     <>
       {heading}
       <Code label="Configuration, TOML" text={text} readOnly={Boolean(why)} onChange={change} onReady={(e) => { editor.current = e; e.mark(verdict?.errors ?? []) }} />
-      <Verdicts of={verdict} checking={checking} why={why} go={(line) => editor.current?.goTo(line)} />
+      {!why && <Verdicts of={verdict} checking={checking} go={(line) => editor.current?.goTo(line)} />}
       {!review && <Failure of={failure} />}
       {conflict && <p><Button onClick={() => void load(false)}>Drop mine and load what is stored</Button></p>}
       {report && <Changes of={report} done />}
-      <div class="buttons">
+      {!why && <div class="buttons">
         {dirty && <Button onClick={() => { drafts.delete(draft); setText(stored.text); editor.current?.set(stored.text) }}>Undo all</Button>}
-        <Button whyNot={why || (!dirty ? 'Nothing has changed.' : '')} busy={busy} onClick={() => void save(false)}>Save without applying</Button>
-        <Button kind="main" whyNot={why || (wrong ? 'It has mistakes.' : checking ? 'It is being checked.' : '')} onClick={() => { setFailure(null); setReview(true) }}>Review and apply</Button>
-      </div>
+        <Button whyNot={!dirty ? 'Nothing has changed.' : ''} busy={busy} onClick={() => void save(false)}>Save without applying</Button>
+        <Button kind="main" whyNot={wrong ? 'It has mistakes.' : checking ? 'It is being checked.' : ''} onClick={() => { setFailure(null); setReview(true) }}>Review and apply</Button>
+      </div>}
       {review && (
         <Dialog title={`Apply ${name}?`} wide onClose={() => setReview(false)}>
           {verdict && <Changes of={{ changes: verdict.changes ?? [], need_restart: verdict.need_restart ?? [] }} />}

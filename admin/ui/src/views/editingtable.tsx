@@ -101,7 +101,7 @@ export function TableEditor({ kind, name }: { kind: 'pool' | 'frontend'; name: s
         {room.value !== 'wide' && often}
         <div key="lines">
           <Code label={`Table of ${name}, TOML`} text={text} readOnly={false} height={`clamp(200px, ${lines * 20 + 20}px, 100dvh - 320px)`} onChange={change} onReady={(e) => { editor.current = e; e.mark(verdict?.errors ?? []) }} />
-          {!theirs && <Verdicts of={verdict} checking={checking} why="" go={(line) => editor.current?.goTo(line)} />}
+          {!theirs && <Verdicts of={verdict} checking={checking} go={(line) => editor.current?.goTo(line)} />}
           <Failure of={failure} />
           {done && <div role="status"><Changes of={done} done />{done.unsaved && <p class="warn-text">It is in memory only: a reload drops it.</p>}<p><a href={href([section, name])}>Look at {name}</a></p></div>}
           <div class="buttons">

@@ -1,13 +1,14 @@
 // One frontend: where it listens, where its routes lead, and how its sessions ended.
 
 import { useEffect, useState } from 'preact/hooks'
-import { whyNot } from '../api'
+import { may } from '../api'
 import { exact } from '../format'
 import { sample, stale, status, wantBackends } from '../live'
 import { go, href } from '../router'
 import type { Frontend } from '../types'
 import { Button, Empty, Facts, Heading } from '../ui/basics'
 import { Count, Rate, Size, SizeRate } from '../ui/num'
+import { Beyond } from '../ui/role'
 import { Mark, type Tone } from '../ui/state'
 import { RemoveTable } from './tables'
 
@@ -15,13 +16,14 @@ export function FrontendView({ name }: { name: string }) {
   useEffect(() => wantBackends([]), [])
   const [removing, remove] = useState(false)
   const st = status.value, f = st?.frontends.find((x) => x.name === name)
-  const heading = <Heading title={name} above={<a href="#/frontends">Frontends</a>}>{f && <span class="row"><a href={href(['sessions'], { frontend: name })}>Its sessions</a>{!f.retired && <Button whyNot={whyNot('configure')} onClick={() => go('frontends', name, 'edit')}>Edit</Button>}{!f.retired && <Button whyNot={whyNot('configure')} onClick={() => remove(true)}>Remove</Button>}</span>}</Heading>
+  const heading = <Heading title={name} above={<a href="#/frontends">Frontends</a>}>{f && <span class="row"><a href={href(['sessions'], { frontend: name })}>Its sessions</a>{!f.retired && may('configure') && <><Button onClick={() => go('frontends', name, 'edit')}>Edit</Button><Button onClick={() => remove(true)}>Remove</Button></>}</span>}</Heading>
   if (!st) return heading
   if (!f) return <>{heading}<Empty title={`There is no frontend “${name}”.`}><p>It may have been renamed or removed. <a href="#/frontends">All frontends</a></p></Empty></>
   const live = sample.value?.frontends.find((x) => x.name === name)
   return (
     <div class={stale.value ? 'stale' : undefined}>
       {heading}
+      {!f.retired && <Beyond configure={['editing and removing the frontend']} />}
       {removing && <RemoveTable kind="frontend" name={name} onClose={() => remove(false)} />}
       <Facts of={[
         ['Protocol', f.tls ? `${f.protocol}, TLS ends here` : f.protocol],

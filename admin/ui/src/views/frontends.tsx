@@ -1,13 +1,14 @@
 // All frontends, a row each.
 
 import { useEffect, useState } from 'preact/hooks'
-import { whyNot } from '../api'
+import { may } from '../api'
 import { sample, stale, status, wantBackends } from '../live'
 import { href, place, setQuery } from '../router'
 import type { Frontend, FrontendSample } from '../types'
 import { Button, Empty, Heading } from '../ui/basics'
 import { Filter } from '../ui/filter'
 import { Count, Rate, SizeRate } from '../ui/num'
+import { Beyond } from '../ui/role'
 import { Table, type Column } from '../ui/table'
 import { NewTable } from './tables'
 
@@ -46,7 +47,8 @@ export function Frontends() {
     .map((f) => ({ ...f, live: live.get(f.name) }))
   return (
     <>
-      <Heading title="Frontends"><span class="row"><Button whyNot={whyNot('configure')} onClick={() => make(true)}>New frontend</Button><Filter value={q} onInput={(v) => setQuery({ q: v })} label="Filter frontends" /></span></Heading>
+      <Heading title="Frontends"><span class="row">{may('configure') && <Button onClick={() => make(true)}>New frontend</Button>}<Filter value={q} onInput={(v) => setQuery({ q: v })} label="Filter frontends" /></span></Heading>
+      <Beyond configure={['making frontends']} />
       {making && <NewTable kind="frontend" onClose={() => make(false)} />}
       {st.frontends.length === 0
         ? <Empty title="No frontends are configured."><p>A frontend is where clients come. Add one in <a href="#/configuration">Configuration</a>.</p></Empty>

@@ -11,6 +11,7 @@ import { Confirm } from '../ui/dialog'
 import { Filter } from '../ui/filter'
 import { Count, Rate } from '../ui/num'
 import { Mark, type Tone } from '../ui/state'
+import { Beyond } from '../ui/role'
 import { Table, type Column } from '../ui/table'
 
 type Row = Limit & { rate: number | undefined } // times it was met, per second, since the look before
@@ -103,6 +104,7 @@ export function Limits() {
   return (
     <>
       <Heading title="Limits"><Filter value={query} onInput={(v) => setQuery({ q: v })} label="Filter limits" /></Heading>
+      <Beyond operate={[(sources ?? []).length > 0 && 'ending sessions']} />
       <Failure of={failure} />
       {rows && <Sentence full={full} met={met} all={rows} />}
       {rows && (shown.length === 0
@@ -113,7 +115,7 @@ export function Limits() {
           <h2 id="sources">Sources nearest to what one may have</h2>
           {sources.length === 0
             ? <Empty title="No source has sessions where sources have a limit."><p><code>max_connections_per_source</code> of a frontend, and <code>udp.max_flows_per_source</code>, say what one address or prefix may have at once.</p></Empty>
-            : <div class={stale.value ? 'stale' : undefined}><Table label="Sources" rows={sources} columns={sourceColumns((s) => void ask(s), why)} rowKey={(s) => s.frontend + ' ' + s.source} remote /></div>}
+            : <div class={stale.value ? 'stale' : undefined}><Table label="Sources" rows={sources} columns={sourceColumns((s) => void ask(s), !why)} rowKey={(s) => s.frontend + ' ' + s.source} remote /></div>}
         </section>
       )}
       {victim && (
@@ -145,11 +147,11 @@ function Sentence({ full, met, all }: { full: Row[]; met: Row[]; all: Row[] }) {
   )
 }
 
-const sourceColumns = (end: (s: BusySource) => void, why: string): Column<BusySource>[] => [
+const sourceColumns = (end: (s: BusySource) => void, operate: boolean): Column<BusySource>[] => [
   { key: 'source', title: 'Source', cell: (s) => <><a class="strong" href={href(['sessions'], { client: s.source, frontend: s.frontend })}>{s.source}</a><span class="narrow muted">{s.frontend}</span></> },
   { key: 'frontend', title: 'Frontend', width: '22%', from: 'middle', cell: (s) => <a href={href(['frontends', s.frontend])}>{s.frontend}</a> },
   { key: 'open', title: 'Open', width: '84px', number: true, cell: (s) => <Count n={s.open} what="sessions and flows" /> },
   { key: 'most', title: 'At most', width: '84px', number: true, from: 'middle', cell: (s) => <Count n={s.limit} /> },
   { key: 'full', title: 'Full', width: '160px', from: 'middle', cell: (s) => <Gauge now={s.open} of={s.limit} /> },
-  { key: 'act', title: '', width: '64px', cell: (s) => <Button small whyNot={why} label={`End the sessions of ${s.source}`} onClick={() => end(s)}>End</Button> },
+  ...(operate ? [{ key: 'act', title: '', width: '64px', cell: (s: BusySource) => <Button small label={`End the sessions of ${s.source}`} onClick={() => end(s)}>End</Button> }] : []),
 ]

@@ -1,7 +1,7 @@
 // Who sticks to which backend: how full the pool's table of clients is, how well it serves, and forgetting them all.
 
 import { useState } from 'preact/hooks'
-import { call, encode, get, whyNot } from '../api'
+import { call, encode, get, may, whyNot } from '../api'
 import { plural, span } from '../format'
 import { refreshStatus } from '../live'
 import type { Persistence, Stick } from '../types'
@@ -15,7 +15,7 @@ export function PersistenceOf({ pool, of: p }: { pool: string; of: Persistence }
     <section aria-labelledby="persistence">
       <div class="row">
         <h2 id="persistence">Persistence</h2>
-        <Button small whyNot={why || (p.entries === 0 ? 'There is nobody to forget.' : '')} onClick={() => ask(true)}>Forget all</Button>
+        {!why && <Button small whyNot={p.entries === 0 ? 'There is nobody to forget.' : ''} onClick={() => ask(true)}>Forget all</Button>}
       </div>
       <Facts of={[
         ['Clients', <Count n={p.entries} what={`clients with a backend; there is room for ${p.max_entries}`} />],
@@ -40,7 +40,7 @@ export function PersistenceOf({ pool, of: p }: { pool: string; of: Persistence }
 // LookUp says which backend the client of an address has, and forgets it.
 function LookUp({ pool }: { pool: string }) {
   const [address, setAddress] = useState(''), [found, setFound] = useState<Stick | null>(null), [failure, setFailure] = useState<unknown>(null)
-  const why = whyNot('operate'), path = `/persistence/${encode(pool)}/${encode(address)}`
+  const path = `/persistence/${encode(pool)}/${encode(address)}`
   const attempt = async (what: () => Promise<Stick | null>): Promise<void> => {
     setFailure(null)
     setFound(null)
@@ -55,7 +55,7 @@ function LookUp({ pool }: { pool: string }) {
       <label class="row">Client <input class="client" value={address} placeholder="address" autoComplete="off" spellcheck={false} onInput={(e) => { setAddress(e.currentTarget.value.trim()); setFound(null); setFailure(null) }} /></label>
       <Button whyNot={address ? '' : 'Give an address first.'} onClick={() => void attempt(() => get<Stick>(path))}>Look up</Button>
       {found && <span role="status">{found.client} has <span class="strong">{found.backend || 'a backend that is no longer there'}</span>; it came {span(found.idle_seconds)} ago and is forgotten in {span(found.left_seconds)}.</span>}
-      {found && <Button small whyNot={why} onClick={() => void attempt(async () => { await call('DELETE', path); await refreshStatus(); return null })}>Forget it</Button>}
+      {found && may('operate') && <Button small onClick={() => void attempt(async () => { await call('DELETE', path); await refreshStatus(); return null })}>Forget it</Button>}
       <Failure of={failure} />
     </form>
   )

@@ -1,7 +1,7 @@
 // One pool: its backends, and what can be done about them.
 
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
-import { whyNot } from '../api'
+import { may } from '../api'
 import { exact, plural } from '../format'
 import { backendSamples, checkKey, checks, poolSample, stale, stateSince, status, wantBackends } from '../live'
 import { go, href, place, setQuery } from '../router'
@@ -10,6 +10,7 @@ import type { Backend, BackendSample, Check } from '../types'
 import { Button, Empty, Facts, Heading } from '../ui/basics'
 import { Filter } from '../ui/filter'
 import { Count, Lasting, Latency, Rate, SizeRate } from '../ui/num'
+import { Beyond } from '../ui/role'
 import { Spark } from '../ui/spark'
 import { State } from '../ui/state'
 import { Table, type Column } from '../ui/table'
@@ -43,7 +44,8 @@ export function PoolView({ name }: { name: string }) {
   useEffect(() => wantBackends([name]), [name])
   const [asked, ask] = useState<Asked | null>(null)
   const [changing, change] = useState<'add' | 'remove' | null>(null)
-  const shown = useMemo(() => columns(ask), [])
+  const operate = may('operate'), wide = room.value === 'wide'
+  const shown = useMemo(() => columns(ask, operate, wide), [operate, wide])
   const kept = useRef(new Map<string, Kept>())
   const query = place.value.query, q = (query.get('q') ?? '').toLowerCase()
   const st = status.value, pool = st?.pools.find((p) => p.name === name)
@@ -70,12 +72,18 @@ export function PoolView({ name }: { name: string }) {
     <>
       <Heading title={name} above={<a href="#/pools">Pools</a>}>
         <span class="row">
-          <Button whyNot={whyNot('configure')} onClick={() => go('pools', name, 'edit')}>Edit</Button>
-          <Button whyNot={whyNot('configure')} onClick={() => change('add')}>Add backend</Button>
-          <Button whyNot={whyNot('configure')} onClick={() => change('remove')}>Remove pool</Button>
+          {may('configure') && <>
+            <Button onClick={() => go('pools', name, 'edit')}>Edit</Button>
+            <Button onClick={() => change('add')}>Add backend</Button>
+            <Button onClick={() => change('remove')}>Remove pool</Button>
+          </>}
           <Filter value={query.get('q') ?? ''} onInput={(v) => setQuery({ q: v })} label="Filter backends" />
         </span>
       </Heading>
+      <Beyond
+        operate={['draining', 'maintenance', 'changing weights', pool.discovery && 'asking sources now', pool.persistence && 'forgetting clients']}
+        configure={['editing the pool', 'adding and removing backends']}
+      />
       <Facts of={[
         ['Policy', pool.policy],
         ['Up', `${exact(sum?.up ?? 0)} of ${exact(pool.backends.length)}`],
@@ -105,7 +113,8 @@ export function PoolView({ name }: { name: string }) {
   )
 }
 
-const columns = (ask: (a: Asked) => void): Column<Row>[] => [
+// Who may give no orders finds all about a backend behind its address.
+const columns = (ask: (a: Asked) => void, operate: boolean, wide: boolean): Column<Row>[] => [
   {
     key: 'address', title: 'Backend', sort: (r) => r.address,
     cell: (r) => (
@@ -124,7 +133,7 @@ const columns = (ask: (a: Asked) => void): Column<Row>[] => [
   { key: 'errors', title: 'Errors', hint: 'attempts to connect that failed', width: '84px', number: true, from: 'wide', sort: (r) => r.live?.errors_per_second ?? 0, cell: (r) => <Rate n={r.live?.errors_per_second} what="failed attempts to connect" /> },
   { key: 'p99', title: 'Connect p99', hint: '99 of 100 connections took no longer', width: '112px', number: true, from: 'wide', sort: (r) => r.live?.connect_p99 ?? -1, cell: (r) => <Latency s={r.live?.connect_p99} /> },
   { key: 'checks', title: 'Last 60 checks', width: '136px', from: 'wide', cell: (r) => <Spark of={r.check} /> },
-  { key: 'act', title: '', width: 'var(--actions)', cell: (r) => <Actions of={r} ask={ask} /> },
+  ...(operate || !wide ? [{ key: 'act', title: '', width: 'var(--actions)', cell: (r: Row) => <Actions of={r} ask={ask} /> }] : []),
 ]
 
 function InState({ of: r }: { of: Row }) {
@@ -140,12 +149,11 @@ export function sinceWhen(r: Row): string | undefined {
 }
 
 function Actions({ of: r, ask }: { of: Row; ask: (a: Asked) => void }) {
-  const why = whyNot('operate')
   return (
     <span class="actions">
       {room.value === 'wide' && <span class="from-wide">
         {possible(r).map((order) => (
-          <Button key={order} small whyNot={why} label={`${orders[order].short} ${r.address}`} onClick={() => ask({ order, address: r.address })}>{orders[order].short}</Button>
+          <Button key={order} small label={`${orders[order].short} ${r.address}`} onClick={() => ask({ order, address: r.address })}>{orders[order].short}</Button>
         ))}
       </span>}
       {room.value !== 'wide' && <span class="below-wide"><Button small label={`More: details and actions of ${r.address}, ${plural(r.open, 'session')}`} onClick={() => ask({ order: 'look', address: r.address })}>More</Button></span>}

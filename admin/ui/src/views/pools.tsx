@@ -2,13 +2,14 @@
 
 import { useEffect, useState } from 'preact/hooks'
 import { exact } from '../format'
-import { whyNot } from '../api'
+import { may } from '../api'
 import { sample, stale, status, wantBackends } from '../live'
 import { href, place, setQuery } from '../router'
 import type { Pool, PoolSample } from '../types'
 import { Button, Empty, Heading } from '../ui/basics'
 import { Filter } from '../ui/filter'
 import { Count, Rate, SizeRate } from '../ui/num'
+import { Beyond } from '../ui/role'
 import { Mark } from '../ui/state'
 import { Table, type Column } from '../ui/table'
 import { NewTable } from './tables'
@@ -43,7 +44,8 @@ export function Pools() {
   const rows = st.pools.filter((p) => p.name.toLowerCase().includes(q.toLowerCase())).map((p) => ({ ...p, live: live.get(p.name) }))
   return (
     <>
-      <Heading title="Pools"><span class="row"><Button whyNot={whyNot('configure')} onClick={() => make(true)}>New pool</Button><Filter value={q} onInput={(v) => setQuery({ q: v })} label="Filter pools" /></span></Heading>
+      <Heading title="Pools"><span class="row">{may('configure') && <Button onClick={() => make(true)}>New pool</Button>}<Filter value={q} onInput={(v) => setQuery({ q: v })} label="Filter pools" /></span></Heading>
+      <Beyond configure={['making pools']} />
       {making && <NewTable kind="pool" onClose={() => make(false)} />}
       {st.pools.length === 0
         ? <Empty title="No pools are configured."><p>A pool is a set of backends. Add one in <a href="#/configuration">Configuration</a>.</p></Empty>

@@ -1,13 +1,14 @@
 // The process as a whole: what runs, how loud its log is, its shards, and its end.
 
 import { useEffect, useState } from 'preact/hooks'
-import { call, get, whyNot } from '../api'
+import { call, get, may, whyNot } from '../api'
 import { plural } from '../format'
 import { now, sample, stale, status, wantBackends } from '../live'
 import type { Shard } from '../types'
 import { Button, Facts, Failure, Heading } from '../ui/basics'
 import { Confirm } from '../ui/dialog'
 import { Ago, Count, Lasting, Size } from '../ui/num'
+import { Beyond } from '../ui/role'
 import { Table, type Column } from '../ui/table'
 
 type Numbered = Shard & { number: number }
@@ -37,10 +38,11 @@ export function Process() {
     <>
       <Heading title="Process">
         <span class="row">
-          <Button whyNot={whyNot('configure')} onClick={() => ask('upgrade')}>Upgrade</Button>
-          <Button kind="danger" whyNot={whyNot('operate')} onClick={() => ask('shutdown')}>Shut down</Button>
+          {may('configure') && <Button onClick={() => ask('upgrade')}>Upgrade</Button>}
+          {may('operate') && <Button kind="danger" onClick={() => ask('shutdown')}>Shut down</Button>}
         </span>
       </Heading>
+      <Beyond operate={['changing the level of the log', 'shutting down']} configure={['upgrading']} />
       <Failure of={failure} />
       {said && <p role="status">{said}</p>}
       {st && (
@@ -88,7 +90,7 @@ const levels = ['debug', 'info', 'warn', 'error'] as const
 // LogLevel shows how loud the log is, and changes it at a press.
 function LogLevel() {
   const [level, setLevel] = useState(''), [failure, setFailure] = useState<unknown>(null)
-  const why = whyNot('operate'), version = status.value?.config.version
+  const version = status.value?.config.version
   useEffect(() => { get<{ level: string }>('/log').then((l) => setLevel(l.level), setFailure) }, [version]) // a reload sets it too
   const set = (next: string): void => {
     setFailure(null)
@@ -97,14 +99,16 @@ function LogLevel() {
   return (
     <section aria-labelledby="log">
       <h2 id="log">Log</h2>
-      <p class="row">
-        <span class="tabs" role="group" aria-label="Level of the log">
-          {levels.map((l) => (
-            <button key={l} type="button" aria-pressed={l === level} aria-disabled={why ? 'true' : undefined} title={why || undefined} onClick={() => { if (!why && l !== level) set(l) }}>{l}</button>
-          ))}
-        </span>
-        <span class="muted">{why || 'Until the next reload. debug says the most.'}</span>
-      </p>
+      {may('operate') ? (
+        <p class="row">
+          <span class="tabs" role="group" aria-label="Level of the log">
+            {levels.map((l) => (
+              <button key={l} type="button" aria-pressed={l === level} onClick={() => { if (l !== level) set(l) }}>{l}</button>
+            ))}
+          </span>
+          <span class="muted">Until the next reload. debug says the most.</span>
+        </p>
+      ) : level && <p>Its level is <span class="strong">{level}</span>.</p>}
       <Failure of={failure} />
     </section>
   )

@@ -9,6 +9,7 @@ import type { Session, SessionPage } from '../types'
 import { Button, Empty, Failure, Heading } from '../ui/basics'
 import { Confirm } from '../ui/dialog'
 import { Size } from '../ui/num'
+import { Beyond } from '../ui/role'
 import { Table, type Column } from '../ui/table'
 
 const pageSize = 100
@@ -55,8 +56,9 @@ export function Sessions() {
   return (
     <>
       <Heading title="Sessions">
-        <Button kind="danger" whyNot={why || (list?.total === 0 ? 'There is nothing to end.' : '')} onClick={() => void askKill()}>{filtered ? 'End these' : 'End all'}</Button>
+        {!why && <Button kind="danger" whyNot={list?.total === 0 ? 'There is nothing to end.' : ''} onClick={() => void askKill()}>{filtered ? 'End these' : 'End all'}</Button>}
       </Heading>
+      <Beyond operate={['ending sessions']} />
       <FilterBar filter={filter} sort={sort} />
       <Failure of={failure} />
       <p class="muted" role="status">{list ? told(list, offset, filtered) : 'Asking for sessions'}</p>
@@ -64,7 +66,7 @@ export function Sessions() {
         ? <Empty title={filtered ? 'No session is like that.' : 'Nobody is connected.'}>
           <p>{filtered ? <a href="#/sessions">Show all</a> : <>Sessions and UDP flows are listed here while they last. {(sample.value?.frontends.length ?? 0) > 0 && <>Connect to one of the <a href="#/frontends">frontends</a>.</>}</>}</p>
         </Empty>
-        : <div class={stale.value ? 'stale' : undefined}><Table label="Sessions" rows={list.sessions} columns={columns(choose, why)} rowKey={(s) => s.id} remote /></div>)}
+        : <div class={stale.value ? 'stale' : undefined}><Table label="Sessions" rows={list.sessions} columns={columns(choose, !why)} rowKey={(s) => s.id} remote /></div>)}
       {(more || from) && (
         <p class="buttons">
           {from && <Button onClick={() => history.back()}>Back</Button>}
@@ -133,7 +135,7 @@ function Choice({ label, value = '', of, set }: { label: string; value: string |
   )
 }
 
-const columns = (kill: (s: Session) => void, why: string): Column<Session>[] => [
+const columns = (kill: (s: Session) => void, operate: boolean): Column<Session>[] => [
   { key: 'client', title: 'Client', cell: (s) => <><span class="strong" title={s.proxy ? `as ${s.proxy} says` : undefined}>{s.client || 'unix socket'}</span><span class="narrow muted">{s.frontend} → {s.backend}</span></> },
   { key: 'state', title: 'State', width: '130px', from: 'wide', cell: (s) => `${s.protocol} ${s.state}` },
   { key: 'frontend', title: 'Frontend', width: '13%', from: 'wide', cell: (s) => <a href={href(['frontends', s.frontend])}>{s.frontend}</a> },
@@ -143,6 +145,6 @@ const columns = (kill: (s: Session) => void, why: string): Column<Session>[] => 
   { key: 'idle', title: 'Idle', width: '68px', number: true, from: 'middle', cell: (s) => <span title={`${exact(s.idle_seconds)} seconds`}>{span(s.idle_seconds)}</span> },
   { key: 'c2b', title: 'To backend', width: '96px', number: true, from: 'wide', cell: (s) => <Size n={s.bytes.c2b} /> },
   { key: 'b2c', title: 'To client', width: '96px', number: true, from: 'middle', cell: (s) => <Size n={s.bytes.b2c} /> },
-  { key: 'act', title: '', width: '64px', cell: (s) => <Button small whyNot={why} label={`End the session of ${s.client}`} onClick={() => kill(s)}>End</Button> },
+  ...(operate ? [{ key: 'act', title: '', width: '64px', cell: (s: Session) => <Button small label={`End the session of ${s.client}`} onClick={() => kill(s)}>End</Button> }] : []),
 ]
 

@@ -5,7 +5,7 @@ import { call, encode, get, getText, whyNot } from '../api'
 import { plural } from '../format'
 import type { Report, Revision } from '../types'
 import { Button, Empty, Failure } from '../ui/basics'
-import { Confirm } from '../ui/dialog'
+import { Confirm, Dialog } from '../ui/dialog'
 import { Ago, Size } from '../ui/num'
 import { Table, type Column } from '../ui/table'
 import { TextDiff } from '../ui/textdiff'
@@ -30,9 +30,16 @@ export function Versions(p: { name: string; now: string; onRolledBack: (r: Repor
       {list && (list.length === 0
         ? <Empty title="There is one version only."><p>Each time this configuration is changed here, what it was before is kept.</p></Empty>
         : <><p class="muted">{plural(list.length, 'version')} kept</p><Table label={`Versions of ${p.name}`} rows={list} columns={columns} rowKey={(r) => String(r.version)} sort="-version" /></>)}
-      {chosen && (
+      {chosen && why && (
+        <Dialog title={`Version ${chosen.revision.version} of ${p.name}`} wide onClose={() => choose(null)}>
+          <p>To go back to it would change this:</p>
+          <TextDiff from={p.now} to={chosen.text} />
+          <div class="buttons"><Button onClick={() => choose(null)}>Close</Button></div>
+        </Dialog>
+      )}
+      {chosen && !why && (
         <Confirm
-          title={`Roll ${p.name} back to version ${chosen.revision.version}?`} act="Roll back" whyNot={why || (chosen.text === p.now ? 'It is what is stored now.' : '')} onClose={() => choose(null)}
+          title={`Roll ${p.name} back to version ${chosen.revision.version}?`} act="Roll back" whyNot={chosen.text === p.now ? 'It is what is stored now.' : ''} onClose={() => choose(null)}
           onAct={() => call<Report>('POST', `${path}/rollback`, { version: chosen.revision.version }).then(p.onRolledBack)}
         >
           <p>It becomes the newest version; what is stored now is kept before it.</p>

@@ -1,13 +1,13 @@
 // A weight that is changed where it stands: Enter or leaving the field applies it, Escape does not.
 
 import { useEffect, useRef, useState } from 'preact/hooks'
-import { whyNot } from '../api'
+import { may } from '../api'
 import type { Row } from './pool'
 import { orderBackend } from './backend'
 
 export function Weight({ of: r }: { of: Row }) {
   const [text, setText] = useState<string | null>(null), [failure, setFailure] = useState(''), [busy, setBusy] = useState(false)
-  const input = useRef<HTMLInputElement>(null), button = useRef<HTMLButtonElement>(null), why = whyNot('operate')
+  const input = useRef<HTMLInputElement>(null), button = useRef<HTMLButtonElement>(null)
   const editing = text !== null
   const over = useRef(false) // the field is left, and its going away is no leaving that applies it
   const byKey = useRef(false) // then the focus stays where the weight is
@@ -16,11 +16,12 @@ export function Weight({ of: r }: { of: Row }) {
     else if (byKey.current) button.current?.focus()
     byKey.current = false
   }, [editing])
+  if (!may('operate')) return <span class="number">{r.weight}</span>
   if (!editing) {
     return (
       <button
-        ref={button} type="button" class="weight" aria-disabled={why ? 'true' : undefined} title={why || 'Change the weight'}
-        aria-label={`Weight of ${r.address}: ${r.weight}. ${why || 'Change'}`} onClick={() => { if (!why) { over.current = false; setText(String(r.weight)) } }}
+        ref={button} type="button" class="weight" title="Change the weight"
+        aria-label={`Weight of ${r.address}: ${r.weight}. Change`} onClick={() => { over.current = false; setText(String(r.weight)) }}
       >{r.weight}</button>
     )
   }
