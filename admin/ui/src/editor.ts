@@ -67,7 +67,7 @@ export function edit(box: HTMLElement, label: string, text: string, readOnly: bo
       doc: text,
       extensions: [
         lineNumbers(), lintGutter(), history(), drawSelection(), highlightActiveLine(), highlightActiveLineGutter(), highlightSelectionMatches(),
-        ...(matchMedia('(max-width: 720px)').matches ? [EditorView.lineWrapping] : []),
+        ...(matchMedia('(max-width: 960px)').matches ? [EditorView.lineWrapping] : []),
         search({ top: true }), StreamLanguage.define(toml), syntaxHighlighting(colours), look,
         // Tab leaves the editor, as everywhere on the page.
         keymap.of([...searchKeymap, ...historyKeymap, ...defaultKeymap]),

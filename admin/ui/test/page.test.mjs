@@ -638,6 +638,24 @@ test('a configuration is run and deleted by thumb', async () => {
 const views = [['pools/many', 'many'], ['', 'Overview'], ['frontends', 'Frontends'], ['frontends/web', 'web'], ['pools', 'Pools'], ['pools/web', 'web'], ['pools/partners', 'partners'], ['pools/web/edit', 'Edit web'],
   ['sessions', 'Sessions'], ['limits', 'Limits'], ['events', 'Events'], ['events?tab=audit', 'Events'], ['process', 'Process'], ['certificates', 'Certificates'], ['configuration', 'Configuration']]
 
+test('what a row is about is never squeezed out', async () => {
+  const at = watched(await page.context().newPage()), squeezed = []
+  for (const [address, name] of views.filter(([a]) => !a.endsWith('/edit') && a !== '' && a !== 'frontends/web')) {
+    await visit('#/' + address, name, at)
+    await at.locator('.table, .empty, .events').first().waitFor()
+    for (const width of [360, 390, 720, 768, 960, 961, 1024, 1280, 1360, 1361, 1366, 1440, 1640, 1641, 1920, 2560]) {
+      await at.setViewportSize({ width, height: 800 })
+      const most = width < 400 ? 110 : 140
+      const widths = await at.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done([...document.querySelectorAll('.table th:first-child')].map((th) => th.offsetWidth))))))
+      for (const w of widths) if (w < most) squeezed.push(`the first column of ${address} has ${w} px at ${width}`)
+      const beyond = await at.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
+      if (beyond > 0) squeezed.push(`${address} is ${beyond} px too wide at ${width}`)
+    }
+  }
+  assert.deepEqual(squeezed, [])
+  await at.close()
+})
+
 // Both at once: they wait for the process, and for seconds to pass, more than they compute.
 test('every view is accessible and fits', async () => {
   const looks = async (scheme) => {

@@ -137,7 +137,8 @@ export function Paths() {
           return (
             <g key={l.from.id + l.to.id + l.label} class={`link ${l.tone}${l.flow > 0 ? '' : ' idle'}`}>
               <path d={`M${x1} ${y1}C${m} ${y1} ${m} ${y2} ${x2} ${y2}`} style={{ strokeWidth: `${widthOf(l.flow)}px` }} />
-              {l.label && !small && <text x={x1 + 8} y={y1 - 4}>{cut(l.label, Math.floor((x2 - x1 - 16) / 6))}</text>}
+              {/* Where the line is flat, on the side that it does not come from. */}
+              {l.label && !small && <text x={x2 - 8} y={y2 <= y1 ? y2 - 5 - widthOf(l.flow) / 2 : y2 + 14 + widthOf(l.flow) / 2} text-anchor="end">{cut(l.label, Math.floor((x2 - x1 - 16) / 6))}</text>}
             </g>
           )
         })}

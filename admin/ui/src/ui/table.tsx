@@ -4,7 +4,7 @@
 import { Component, type ComponentChildren } from 'preact'
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { place, setQuery } from '../router'
-import { fits, room } from '../screen'
+import { fits, room, roomy } from '../screen'
 import { saidBy } from './num'
 
 export interface Column<R> {
@@ -13,7 +13,7 @@ export interface Column<R> {
   hint?: string // what the title means
   width?: string // absent: what is left over
   number?: boolean
-  from?: 'wide' | 'middle' // shown from that width of the screen on; absent: always
+  from?: 'roomy' | 'wide' | 'middle' // shown from that width of the screen on; absent: always
   sort?: (r: R) => number | string
   cell: (r: R) => ComponentChildren
 }
@@ -102,7 +102,7 @@ export function Table<R>(p: {
 }) {
   const by = place.value.query.get('sort') ?? p.sort ?? ''
   const rows = useMemo(() => (p.remote ? p.rows : sorted(p.rows, p.columns, by)), [p.rows, p.columns, by])
-  const columns = useMemo(() => p.columns.filter((c) => fits(c.from)), [p.columns, room.value])
+  const columns = useMemo(() => p.columns.filter((c) => fits(c.from)), [p.columns, room.value, roomy.value])
   const w = useWindow(rows.length)
   const to = Math.min(rows.length, w.to), from = Math.min(w.from, to)
   const shown = useTurns(rows.slice(from, to), p.rowKey)

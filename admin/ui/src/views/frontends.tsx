@@ -24,10 +24,10 @@ const columns: Column<Row>[] = [
   { key: 'protocol', title: 'Protocol', width: '100px', from: 'middle', sort: kind, cell: kind },
   { key: 'listeners', title: 'Listens on', width: '22%', from: 'middle', sort: (r) => r.listeners[0] ?? '', cell: (r) => <span title={r.listeners.join(', ')}>{r.listeners[0] ?? 'nothing'}{r.listeners.length > 1 ? ` and ${r.listeners.length - 1} more` : ''}</span> },
   { key: 'pool', title: 'Leads to', width: '16%', from: 'wide', sort: (r) => r.pool ?? '', cell: (r) => <To of={r} /> },
-  { key: 'open', title: 'Open', width: '84px', number: true, sort: (r) => r.live?.open ?? r.open, cell: (r) => <Count n={r.live?.open ?? r.open} what="sessions and flows" /> },
-  { key: 'new', title: 'New', width: '92px', number: true, sort: (r) => r.live?.new_per_second ?? 0, cell: (r) => <Rate n={r.live?.new_per_second} /> },
-  { key: 'c2b', title: 'To backends', width: '124px', number: true, from: 'wide', sort: (r) => r.live?.c2b ?? 0, cell: (r) => <SizeRate n={r.live?.c2b} /> },
-  { key: 'b2c', title: 'To clients', width: '124px', number: true, from: 'middle', sort: (r) => r.live?.b2c ?? 0, cell: (r) => <SizeRate n={r.live?.b2c} /> },
+  { key: 'open', title: 'Open', width: '72px', number: true, sort: (r) => r.live?.open ?? r.open, cell: (r) => <Count n={r.live?.open ?? r.open} what="sessions and flows" /> },
+  { key: 'new', title: 'New', width: '80px', number: true, sort: (r) => r.live?.new_per_second ?? 0, cell: (r) => <Rate n={r.live?.new_per_second} /> },
+  { key: 'c2b', title: 'To backends', width: '108px', number: true, from: 'wide', sort: (r) => r.live?.c2b ?? 0, cell: (r) => <SizeRate n={r.live?.c2b} /> },
+  { key: 'b2c', title: 'To clients', width: '104px', number: true, from: 'middle', sort: (r) => r.live?.b2c ?? 0, cell: (r) => <SizeRate n={r.live?.b2c} /> },
 ]
 
 function To({ of: f }: { of: Frontend }) {

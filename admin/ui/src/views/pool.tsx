@@ -120,17 +120,17 @@ const columns = (ask: (a: Asked) => void, operate: boolean, wide: boolean): Colu
     cell: (r) => (
       <>
         <button type="button" class="link address" title={r.address} onClick={() => ask({ order: 'look', address: r.address })}>{r.address}</button>
-        {room.value === 'narrow' && <span class="narrow"><State state={r.state} /></span>}
+        {room.value === 'narrow' && <span class="narrow"><State state={r.state} /> <InState of={r} /></span>}
       </>
     ),
   },
-  { key: 'state', title: 'State', width: '164px', from: 'middle', sort: (r) => r.state, cell: (r) => <><State state={r.state} /> <InState of={r} /></> },
+  { key: 'state', title: 'State', width: '152px', from: 'middle', sort: (r) => r.state, cell: (r) => <><State state={r.state} /> <InState of={r} /></> },
   { key: 'weight', title: 'Weight', width: '76px', number: true, from: 'middle', sort: (r) => r.weight, cell: (r) => <Weight of={r} /> },
   { key: 'open', title: 'Open', hint: 'sessions and flows now', width: '68px', number: true, sort: (r) => r.open, cell: (r) => <Count n={r.open} what="sessions and flows" /> },
-  { key: 'new', title: 'New', width: '84px', number: true, sort: (r) => r.live?.new_per_second ?? 0, cell: (r) => <Rate n={r.live?.new_per_second} /> },
-  { key: 'c2b', title: 'To backend', width: '112px', number: true, from: 'wide', sort: (r) => r.live?.c2b ?? 0, cell: (r) => <SizeRate n={r.live?.c2b} /> },
-  { key: 'b2c', title: 'To clients', width: '112px', number: true, from: 'middle', sort: (r) => r.live?.b2c ?? 0, cell: (r) => <SizeRate n={r.live?.b2c} /> },
-  { key: 'errors', title: 'Errors', hint: 'attempts to connect that failed', width: '84px', number: true, from: 'wide', sort: (r) => r.live?.errors_per_second ?? 0, cell: (r) => <Rate n={r.live?.errors_per_second} what="failed attempts to connect" /> },
+  { key: 'new', title: 'New', width: '76px', number: true, sort: (r) => r.live?.new_per_second ?? 0, cell: (r) => <Rate n={r.live?.new_per_second} /> },
+  { key: 'c2b', title: 'To backend', width: '112px', number: true, from: 'roomy', sort: (r) => r.live?.c2b ?? 0, cell: (r) => <SizeRate n={r.live?.c2b} /> },
+  { key: 'b2c', title: 'To clients', width: '100px', number: true, from: 'middle', sort: (r) => r.live?.b2c ?? 0, cell: (r) => <SizeRate n={r.live?.b2c} /> },
+  { key: 'errors', title: 'Errors', hint: 'attempts to connect that failed', width: '84px', number: true, from: 'roomy', sort: (r) => r.live?.errors_per_second ?? 0, cell: (r) => <Rate n={r.live?.errors_per_second} what="failed attempts to connect" /> },
   { key: 'p99', title: 'Connect p99', hint: '99 of 100 connections took no longer', width: '112px', number: true, from: 'wide', sort: (r) => r.live?.connect_p99 ?? -1, cell: (r) => <Latency s={r.live?.connect_p99} /> },
   { key: 'checks', title: 'Last 60 checks', width: '136px', from: 'wide', cell: (r) => <Spark of={r.check} /> },
   ...(operate || !wide ? [{ key: 'act', title: '', width: 'var(--actions)', cell: (r: Row) => <Actions of={r} ask={ask} /> }] : []),

@@ -138,12 +138,12 @@ function Choice({ label, value = '', of, set }: { label: string; value: string |
 const columns = (kill: (s: Session) => void, operate: boolean): Column<Session>[] => [
   { key: 'client', title: 'Client', cell: (s) => <><span class="strong" title={s.proxy ? `as ${s.proxy} says` : undefined}>{s.client || 'unix socket'}</span><span class="narrow muted">{s.frontend} → {s.backend}</span></> },
   { key: 'state', title: 'State', width: '130px', from: 'wide', cell: (s) => `${s.protocol} ${s.state}` },
-  { key: 'frontend', title: 'Frontend', width: '13%', from: 'wide', cell: (s) => <a href={href(['frontends', s.frontend])}>{s.frontend}</a> },
-  { key: 'backend', title: 'Backend', width: '30%', from: 'middle', cell: (s) => (s.pool ? <a href={href(['pools', s.pool], s.backend ? { backend: s.backend } : {})} title={`${s.pool} / ${s.backend ?? ''}`}>{s.pool}{s.backend ? ` / ${s.backend}` : ''}</a> : <span class="muted">none yet</span>) },
-  { key: 'sni', title: 'Name', width: '12%', from: 'wide', cell: (s) => <span title={s.tls}>{s.sni ?? ''}{s.tls ? <span class="muted"> {s.tls}</span> : null}</span> },
+  { key: 'frontend', title: 'Frontend', width: '12%', from: 'wide', cell: (s) => <a href={href(['frontends', s.frontend])}>{s.frontend}</a> },
+  { key: 'backend', title: 'Backend', width: '27%', from: 'middle', cell: (s) => (s.pool ? <a href={href(['pools', s.pool], s.backend ? { backend: s.backend } : {})} title={`${s.pool} / ${s.backend ?? ''}`}>{s.pool}{s.backend ? ` / ${s.backend}` : ''}</a> : <span class="muted">none yet</span>) },
+  { key: 'sni', title: 'Name', width: '11%', from: 'roomy', cell: (s) => <span title={s.tls}>{s.sni ?? ''}{s.tls ? <span class="muted"> {s.tls}</span> : null}</span> },
   { key: 'age', title: 'Age', width: '76px', number: true, cell: (s) => <span title={`${exact(s.age_seconds)} seconds`}>{span(s.age_seconds)}</span> },
   { key: 'idle', title: 'Idle', width: '68px', number: true, from: 'middle', cell: (s) => <span title={`${exact(s.idle_seconds)} seconds`}>{span(s.idle_seconds)}</span> },
-  { key: 'c2b', title: 'To backend', width: '96px', number: true, from: 'wide', cell: (s) => <Size n={s.bytes.c2b} /> },
+  { key: 'c2b', title: 'To backend', width: '96px', number: true, from: 'roomy', cell: (s) => <Size n={s.bytes.c2b} /> },
   { key: 'b2c', title: 'To client', width: '96px', number: true, from: 'middle', cell: (s) => <Size n={s.bytes.b2c} /> },
   ...(operate ? [{ key: 'act', title: '', width: '64px', cell: (s: Session) => <Button small label={`End the session of ${s.client}`} onClick={() => kill(s)}>End</Button> }] : []),
 ]
