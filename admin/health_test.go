@@ -51,7 +51,7 @@ func TestHealth(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := st.Pools[0].Backends
-		return b[0].Health.LastCheck != nil && b[1].State == "down"
+		return b[0].Health.LastCheck != nil && b[1].State == "down" && b[1].Health.State == "down" // the pool is told first
 	})
 	up, down := st.Pools[0].Backends[0], st.Pools[0].Backends[1]
 	if h := up.Health; up.State != "up" || h.State != "up" || h.Kind != "tcp" || h.LastResult != "good" || h.Good == 0 || h.Bad != 0 || h.LastError != "" || h.Latency <= 0 || h.Changes != 0 {
