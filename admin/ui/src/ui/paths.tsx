@@ -122,8 +122,8 @@ export function Paths() {
   }, [])
   const { nodes, links, height } = layout()
   const small = width < 560
-  const w = small ? [0.26, 0.22, 0.38] : [0.22, 0.18, 0.28]
-  const x = [0, small ? 0.32 : 0.38, 1 - w[2]!]
+  const w = small ? [0.24, 0.23, 0.42] : [0.22, 0.18, 0.28]
+  const x = [0, small ? 0.29 : 0.38, 1 - w[2]!]
   const room = w[2]! * width
   const left = (n: Node): number => x[n.column]! * width, right = (n: Node): number => left(n) + w[n.column]! * width
   return (
