@@ -24,7 +24,7 @@ const columns: Column<Row>[] = [
   { key: 'new', title: 'New', width: '80px', number: true, sort: (r) => r.live?.new_per_second ?? 0, cell: (r) => <Rate n={r.live?.new_per_second} /> },
   { key: 'c2b', title: 'To backends', width: '108px', number: true, from: 'middle', sort: (r) => r.live?.c2b ?? 0, cell: (r) => <SizeRate n={r.live?.c2b} /> },
   { key: 'b2c', title: 'To clients', width: '104px', number: true, from: 'middle', sort: (r) => r.live?.b2c ?? 0, cell: (r) => <SizeRate n={r.live?.b2c} /> },
-  { key: 'retries', title: 'Retries', hint: 'connections that went to another backend, since the start', width: '96px', number: true, from: 'wide', sort: (r) => r.retries, cell: (r) => <Count n={r.retries} what="since the start" /> },
+  { key: 'retries', title: 'Retries', hint: 'connections that went to another backend, since the start', width: '96px', number: true, from: 'roomy', sort: (r) => r.retries, cell: (r) => <Count n={r.retries} what="since the start" /> },
   { key: 'nobody', title: 'No backend', hint: 'clients for whom there was no backend, since the start', width: '112px', number: true, from: 'wide', sort: (r) => r.no_backend, cell: (r) => <Count n={r.no_backend} what="since the start" /> },
   { key: 'full', title: 'Full', hint: 'clients for whom there was no place under max_connections of the pool or of its backends, since the start', width: '80px', number: true, from: 'wide', sort: (r) => r.pool_limit + r.backend_limit, cell: (r) => <Count n={r.pool_limit + r.backend_limit} what="since the start" /> },
 ]
