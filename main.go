@@ -379,15 +379,18 @@ func (p *process) reload() (*balancer.Report, error) {
 	defer systemd.Ready()
 	report, err := p.tryReload()
 	history := *p.reloads.Load()
-	defer p.reloads.Store(&history)
 	history.Last, history.LastOK, history.Error = time.Now(), err == nil, ""
-	if err != nil {
+	if err == nil {
+		history.OK++
+	} else {
 		history.Failed++
 		history.Error = err.Error()
+	}
+	p.reloads.Store(&history) // whoever reads of it in the log finds it counted
+	if err != nil {
 		p.logs.Log.Error("reload refused: the running configuration stays", "error", p.mistakes(err))
 		return nil, err
 	}
-	history.OK++
 	for _, c := range report.Changes {
 		p.logs.Log.Info("reload: " + c.String())
 	}
